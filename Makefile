@@ -1,0 +1,35 @@
+# The commands of the README. Each does its own set-up; Python 3.11+ and make are all it takes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+
+.PHONY: run test check setup setup-dev
+
+run: setup ## the whole service on this machine
+	@exec $(BIN)/yolo-queue up
+
+test: setup-dev ## all tests but the long ones
+	$(BIN)/pytest
+
+check: setup-dev ## lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+setup: $(VENV)/.all
+setup-dev: $(VENV)/.dev
+
+$(BIN)/uv: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@touch $@
+
+# Without an NVIDIA driver PyTorch's CPU build will do, a third of the size; where its index is out
+# of reach, the default build works on the CPU too.
+$(VENV)/.%: pyproject.toml constraints.txt $(BIN)/uv
+	@echo "Installing into $(VENV) ..."
+	@if command -v nvidia-smi >/dev/null || ! UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 $(UV) --torch-backend=cpu -e '.[$*]' 2>/dev/null; then \
+		$(UV) -e '.[$*]'; fi
+	@touch $@

@@ -1,0 +1,32 @@
+"""Owns `python -m api`: the gateway on uvicorn, set up by the environment."""
+
+from __future__ import annotations
+
+import uvicorn
+
+from api.app import create_app
+from shared.logs import configure_logs
+from shared.settings import Settings
+
+DRAIN_SECONDS = 30
+
+
+def main() -> None:
+    settings = Settings()
+    configure_logs(settings)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # SIGTERM: no new connections, then this long for the answers under way.
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_keep_alive=30,
+        backlog=2048,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Owns the making of the gateway: `uvicorn --factory api.app:create_app`. No work at import."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api import docs, problems
+from api.auth import KeyRing
+from api.rate_limit import RateLimiter
+from api.routes import health, metrics, predict, queue, result
+from api.security_headers import SecurityHeaders
+from api.uploads import UploadBudget
+from shared.job_intake import JobIntake
+from shared.settings import Settings
+
+log = logging.getLogger("yolo_queue.api")
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The gateway of one service; settings come from the environment unless given."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if not settings.api_keys:
+            log.warning(
+                "API_KEYS is not set: everyone who reaches %s:%d may use this service",
+                settings.host,
+                settings.port,
+            )
+        yield
+        await app.state.intake.close()
+        await app.state.rate_limiter.close()
+
+    app = FastAPI(
+        title="yolo-queue",
+        version="0.1.0",
+        description=docs.DESCRIPTION,
+        license_info={"name": "AGPL-3.0-or-later", "identifier": "AGPL-3.0-or-later"},
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.intake = JobIntake(settings)
+    app.state.keys = KeyRing(settings.api_keys)
+    app.state.rate_limiter = RateLimiter(settings)
+    app.state.upload_budget = UploadBudget(settings.max_gateway_upload_bytes)
+    for module in (predict, result, queue, health, metrics):
+        app.include_router(module.router)
+    docs.install(app)
+    problems.install(app)
+    app.add_middleware(SecurityHeaders)
+    if settings.cors_origins:
+        from fastapi.middleware.cors import CORSMiddleware
+
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "Idempotency-Key", "Prefer", "Content-Type"],
+            expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
+        )
+    return app

@@ -1,0 +1,50 @@
+"""Owns how often a client may submit. The library `limits` counts, in Redis, for all gateways."""
+
+from __future__ import annotations
+
+import time
+
+from limits import RateLimitItem, parse_many
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+
+from shared.errors import TooManyRequests
+from shared.redis_client import UNAVAILABLE, connect_async, unavailable
+from shared.settings import Settings
+
+
+class RateLimiter:
+    def __init__(self, settings: Settings) -> None:
+        self._limits: list[RateLimitItem] = (
+            parse_many(settings.rate_limit) if settings.rate_limit else []
+        )
+        if not self._limits:
+            return
+        self._redis = connect_async(
+            settings.redis_url, timeout_seconds=settings.redis_timeout_seconds
+        )
+        storage = RedisStorage(
+            "async+" + settings.redis_url,
+            connection_pool=self._redis.connection_pool,
+            implementation="redispy",
+            key_prefix=f"{settings.yolo_queue}:rate",
+        )
+        self._window = MovingWindowRateLimiter(storage)
+
+    async def check(self, client: str) -> None:
+        """Count one submission. Raises `TooManyRequests` when there were too many."""
+        for limit in self._limits:
+            try:
+                if await self._window.hit(limit, client):
+                    continue
+                stats = await self._window.get_window_stats(limit, client)
+            except UNAVAILABLE as error:
+                raise unavailable(error) from error
+            raise TooManyRequests(
+                f"More than {limit} from this client.",
+                retry_after_seconds=max(1.0, stats.reset_time - time.time()),
+            )
+
+    async def close(self) -> None:
+        if self._limits:
+            await self._redis.aclose()

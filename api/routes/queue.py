@@ -1,0 +1,52 @@
+"""Owns `GET /queue`: how much waits, how fast it goes, who works."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field
+
+from api.auth import authenticate
+from api.problems import responses
+from shared import errors
+
+router = APIRouter(tags=["service"])
+
+
+class Worker(BaseModel):
+    name: str = Field(examples=["celery@host/4711"])
+    processes: int = Field(description="Pool processes, each with a model of its own.")
+    ready: int = Field(description="Those that have loaded their model and consume.")
+    running: int = Field(description="Jobs being worked on.")
+    model: str
+
+
+class Queue(BaseModel):
+    depth: int = Field(description="Jobs waiting.")
+    in_flight: int = Field(description="Jobs being worked on.")
+    ready_processes: int = Field(description="Pool processes able to take work, over all workers.")
+    oldest_age_seconds: float = Field(description="How long the oldest waiting job has waited.")
+    drain_rate: float | None = Field(description="Jobs finished a second, measured; null: unknown.")
+    dead_letters: int
+    workers: list[Worker]
+
+
+@router.get(
+    "/queue",
+    summary="State of the queue",
+    dependencies=[Depends(authenticate)],
+    responses=responses(errors.NotAuthenticated, errors.StoreUnavailable),
+)
+async def get_queue(request: Request) -> Queue:
+    state = await request.app.state.intake.queue()
+    return Queue(
+        depth=state.depth,
+        in_flight=state.in_flight,
+        ready_processes=state.ready_slots,
+        oldest_age_seconds=state.oldest_age_seconds,
+        drain_rate=round(state.drain_rate, 3) if state.drain_rate else None,
+        dead_letters=state.dead_letters,
+        workers=[
+            Worker(name=name, **{key: report[key] for key in ("processes", "ready", "running", "model")})
+            for name, report in sorted(state.workers.items())
+        ],
+    )

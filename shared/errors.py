@@ -1,0 +1,162 @@
+"""Owns the error tree. Every error has a stable `code` and says whether trying again can help.
+
+Nothing here knows HTTP; `api/problems.py` maps each class to a status.
+"""
+
+from __future__ import annotations
+
+
+class YoloQueueError(Exception):
+    """Base of every error the project raises on purpose."""
+
+    code = "internal"
+    retryable = False
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+
+    def as_dict(self) -> dict[str, object]:
+        """The `error` object of a failed job."""
+        return {"code": self.code, "message": self.message, "retryable": self.retryable}
+
+
+# -- the upload -------------------------------------------------------------------------------
+
+
+class UploadError(YoloQueueError):
+    """The image that was sent cannot become a job."""
+
+
+class MissingImage(UploadError):
+    code = "image_missing"
+
+
+class UnsupportedMediaType(UploadError):
+    code = "unsupported_media_type"
+
+
+class UploadTooLarge(UploadError):
+    code = "upload_too_large"
+
+
+class InvalidImage(UploadError):
+    """Looks like an image of a supported type, but is broken."""
+
+    code = "invalid_image"
+
+
+class TooManyPixels(UploadError):
+    code = "too_many_pixels"
+
+
+class InvalidParameter(YoloQueueError):
+    code = "invalid_parameter"
+
+
+class IdempotencyConflict(YoloQueueError):
+    code = "idempotency_conflict"
+
+
+# -- who asks, and how often --------------------------------------------------------------------
+
+
+class NotAuthenticated(YoloQueueError):
+    code = "not_authenticated"
+
+
+class TooManyRequests(YoloQueueError):
+    code = "too_many_requests"
+    retryable = True
+
+
+# -- the queue ----------------------------------------------------------------------------------
+
+
+class JobNotFound(YoloQueueError):
+    code = "job_not_found"
+
+
+class JobNotFinished(YoloQueueError):
+    """The picture of a job that has none yet, or never will."""
+
+    code = "job_not_completed"
+
+
+class JobAlreadyFinished(YoloQueueError):
+    code = "job_already_finished"
+
+
+class QueueFull(YoloQueueError):
+    code = "queue_full"
+    retryable = True
+
+
+class GatewayBusy(YoloQueueError):
+    """Too many uploads are in the gateway's memory at this moment."""
+
+    code = "gateway_busy"
+    retryable = True
+
+
+class StoreUnavailable(YoloQueueError):
+    """Redis does not answer, or has no memory left."""
+
+    code = "redis_unavailable"
+    retryable = True
+
+
+class NoWorkerReady(YoloQueueError):
+    code = "no_worker_ready"
+    retryable = True
+
+
+# -- the job ------------------------------------------------------------------------------------
+
+
+class JobError(YoloQueueError):
+    """An attempt ended with an answer: this image will not be tried again."""
+
+
+class UndecodableImage(JobError):
+    code = "image_undecodable"
+
+
+class ImageMissingInStore(JobError):
+    """The image's own key is gone: evicted, deleted or older than its time to live."""
+
+    code = "image_lost"
+
+
+class InvalidTask(JobError):
+    """A task that no gateway has checked carries arguments that make no sense."""
+
+    code = "invalid_task"
+
+
+class AttemptsExhausted(JobError):
+    """The job ended `MAX_ATTEMPTS` of its processes; `reason` says how the last one went."""
+
+    retryable = True
+
+    def __init__(self, reason: str, attempts: int) -> None:
+        cause = {
+            "worker_lost": "its worker process died",
+            "timeout": "it ran longer than the time limit",
+        }.get(reason, "the worker met an unexpected error")
+        super().__init__(f"Given up after {attempts} attempts: in the last one {cause}.")
+        self.code = reason
+
+
+# -- starting up --------------------------------------------------------------------------------
+
+
+class StartupError(YoloQueueError):
+    """A process cannot start as it is set up; the message says what to do."""
+
+    code = "startup"
+
+
+class ModelUnavailable(StartupError):
+    code = "model_unavailable"

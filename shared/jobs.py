@@ -1,0 +1,123 @@
+"""Owns what a job is: its states, its parameters and its record. Knows nothing of Redis or HTTP."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class JobState(StrEnum):
+    """States of a job; the last four are terminal and reached exactly once."""
+
+    QUEUED = "queued"
+    """Accepted and stored; no worker has it."""
+    PROCESSING = "processing"
+    """A worker has it, under a lease."""
+    COMPLETED = "completed"
+    """The result is stored."""
+    FAILED = "failed"
+    """Will not be tried again; the error says why."""
+    CANCELLED = "cancelled"
+    """Cancelled before it was committed."""
+    EXPIRED = "expired"
+    """Waited longer than `MAX_QUEUE_SECONDS`."""
+
+    @property
+    def terminal(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.PROCESSING)
+
+
+class DetectParameters(BaseModel):
+    """What a client may choose about a prediction; names and meanings are Ultralytics' own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    conf: float = Field(0.25, ge=0, le=1, description="Least confidence of a detection, 0-1.")
+    iou: float = Field(0.7, ge=0, le=1, description="IoU above which overlapping boxes are merged.")
+    imgsz: int = Field(
+        640, ge=32, le=1920, description="Longer side of the network's input in pixels."
+    )
+    max_det: int = Field(300, ge=1, le=3000, description="Detections at most.")
+    classes: tuple[int, ...] | None = Field(
+        None, max_length=1000, description="Class numbers to keep; all by default."
+    )
+    annotate: bool = Field(True, description="Whether to draw and return the annotated picture.")
+
+
+def new_job_id() -> str:
+    """An unguessable id: 128 random bits in a form that URLs and Celery take (a UUID's shape)."""
+    bits = secrets.token_hex(16)
+    return f"{bits[:8]}-{bits[8:12]}-{bits[12:16]}-{bits[16:20]}-{bits[20:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job about to be accepted. `width` and `height` are the stored image's, in pixels."""
+
+    owner: str
+    image: bytes
+    content_type: str
+    width: int
+    height: int
+    parameters: DetectParameters
+    task_id: str = field(default_factory=new_job_id)
+    idempotency_key: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as the store knows it. Times are milliseconds since the epoch on Redis' clock."""
+
+    task_id: str
+    state: JobState
+    owner: str
+    created_ms: int
+    attempts: int
+    bytes: int
+    content_type: str
+    parameters: dict[str, Any]
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    position: int | None = None
+    eta_ms: int | None = None
+    error: dict[str, Any] | None = None
+
+    @classmethod
+    def from_hash(cls, fields: Mapping[bytes, bytes]) -> JobRecord:
+        """From the flat hash in Redis (see job_keys.py)."""
+        text = {key.decode(): value.decode() for key, value in fields.items()}
+
+        def number(name: str) -> int | None:
+            return int(text[name]) if name in text else None
+
+        return cls(
+            task_id=text["task_id"],
+            state=JobState(text["state"]),
+            owner=text["owner"],
+            created_ms=int(text["created_ms"]),
+            attempts=int(text["attempts"]),
+            bytes=int(text["bytes"]),
+            content_type=text["content_type"],
+            parameters=json.loads(text["params"]),
+            started_ms=number("started_ms"),
+            finished_ms=number("finished_ms"),
+            position=number("position"),
+            eta_ms=number("eta_ms"),
+            error=json.loads(text["error"]) if "error" in text else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The right to work on a job. `number` fences: a commit under an older number does nothing."""
+
+    task_id: str
+    number: int
+    record: JobRecord

@@ -1,0 +1,61 @@
+-- An attempt ended without an outcome: its process died, hung or raised something unexpected.
+-- Back to the queue, or to the dead letters after the last attempt.
+-- ARGV: id attempt(or '') worker(or '') reason message max_attempts record_ttl result_ttl
+--       meta error dead_ttl dead_max_jobs dead_max_bytes
+local id = ARGV[1]
+local job = redis.call('HMGET', job_key(id), 'state', 'attempts', 'worker', 'lane', 'owner',
+  'bytes', 'seq', 'started_ms', 'history', 'content_type', 'params')
+if job[1] ~= 'processing' or (ARGV[2] ~= '' and ARGV[2] ~= job[2])
+    or (ARGV[3] ~= '' and ARGV[3] ~= job[3]) then
+  return {'stale'}
+end
+redis.call('ZREM', P .. ':leases', id)
+local history = job[9] and cjson.decode(job[9]) or {}
+history[#history + 1] = {attempt = tonumber(job[2]), worker = job[3], reason = ARGV[4],
+  started_ms = tonumber(job[8]), ended_ms = now}
+redis.call('HSET', job_key(id), 'history', cjson.encode(history))
+count('lost:' .. ARGV[4])
+
+if tonumber(job[2]) < tonumber(ARGV[6]) then
+  redis.call('HSET', job_key(id), 'state', 'queued')
+  redis.call('HDEL', job_key(id), 'worker')
+  redis.call('EXPIRE', job_key(id), ARGV[7])
+  join_queue(id, job[4], job[5], tonumber(job[6]), job[7])
+  -- Its first loss is most likely the worker's fault: next in line. After a second one the others
+  -- go first, so that a file that kills its process does not hold them up.
+  local push = tonumber(job[2]) == 1 and 'RPUSH' or 'LPUSH'
+  redis.call(push, list_key(job[4]), ARGV[5])
+  announce(id, 'queued', ARGV[7], 'attempt', job[2], 'reason', ARGV[4])
+  return {'requeued'}
+end
+
+-- The image outlives the job under the letter's name (unless images live on another server, where
+-- job_store.py does the same).
+if redis.call('EXISTS', image_key(id)) == 1 then
+  redis.call('RENAME', image_key(id), dead_image_key(id))
+  redis.call('EXPIRE', dead_image_key(id), ARGV[11])
+end
+close(id, 'failed', ARGV[8], ARGV[9], 'error', ARGV[10])
+count('failed:' .. cjson.decode(ARGV[10]).code)
+
+local dead, evicted = P .. ':dead', {}
+redis.call('HSET', dead .. ':' .. id, 'task_id', id, 'owner', job[5], 'bytes', job[6],
+  'params', job[11], 'content_type', job[10], 'history', cjson.encode(history), 'error', ARGV[10],
+  'died_ms', now)
+redis.call('EXPIRE', dead .. ':' .. id, ARGV[11])
+redis.call('ZADD', dead, now, id)
+redis.call('HSET', dead .. '-bytes', id, job[6])
+local function bytes_kept()
+  local sum = 0
+  for _, value in ipairs(redis.call('HVALS', dead .. '-bytes')) do sum = sum + tonumber(value) end
+  return sum
+end
+while redis.call('ZCARD', dead) > 0 and (redis.call('ZCARD', dead) > tonumber(ARGV[12])
+    or bytes_kept() > tonumber(ARGV[13])
+    or tonumber(redis.call('ZRANGE', dead, 0, 0, 'WITHSCORES')[2]) < now - ARGV[11] * 1000) do
+  local oldest = redis.call('ZPOPMIN', dead)[1]
+  redis.call('DEL', dead .. ':' .. oldest, dead_image_key(oldest))
+  redis.call('HDEL', dead .. '-bytes', oldest)
+  evicted[#evicted + 1] = oldest
+end
+return {'dead', evicted}

@@ -1,0 +1,131 @@
+-- Put in front of every other script. P is the key prefix; the key table is in job_keys.py.
+-- Time is always the server's: one clock for every gateway and worker.
+local P = KEYS[1]
+local time = redis.call('TIME')
+local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local now = math.floor(now_us / 1000)
+
+local LANES = 8
+local function lane_key(lane) return P .. ':lane:' .. lane end
+local function list_key(lane) if tonumber(lane) == 0 then return P end return P .. '.' .. lane end
+local function job_key(id) return P .. ':job:' .. id end
+local function image_key(id) return P .. ':image:' .. id end
+local function dead_image_key(id) return P .. ':dead-image:' .. id end
+local function stat(name) return tonumber(redis.call('HGET', P .. ':stats', name) or '0') or 0 end
+local function count(name, by) redis.call('HINCRBY', P .. ':stats', name, by or 1) end
+
+-- Every change of a job's state goes through here: to its own stream (kept with the job, so that
+-- a client can resume) and to the one channel that gateways listen to.
+local function announce(id, state, ttl, ...)
+  local stream = P .. ':events:' .. id
+  redis.call('XADD', stream, 'MAXLEN', '~', 64, '*', 'status', state, ...)
+  redis.call('EXPIRE', stream, ttl)
+  redis.call('PUBLISH', P .. ':changes', id .. ' ' .. state)
+end
+
+local function leave_queue(id, lane, owner, bytes)
+  if redis.call('ZREM', lane_key(lane), id) == 0 then return end
+  count('queued_bytes', -bytes)
+  local left = redis.call('HINCRBY', P .. ':clients', owner .. '|jobs', -1)
+  if left <= 0 then
+    redis.call('HDEL', P .. ':clients', owner .. '|jobs', owner .. '|lane')
+  end
+end
+
+-- A client keeps the lane it has jobs in; a client without jobs gets the shortest lane. Workers
+-- take from the lanes in turn, so that a long backlog of one client does not delay the others.
+local function lane_of(owner)
+  local lane = redis.call('HGET', P .. ':clients', owner .. '|lane')
+  if lane then return tonumber(lane) end
+  local shortest, length = 0, nil
+  for i = 0, LANES - 1 do
+    local cards = redis.call('ZCARD', lane_key(i))
+    if length == nil or cards < length then shortest, length = i, cards end
+    if length == 0 then break end
+  end
+  return shortest
+end
+
+local function join_queue(id, lane, owner, bytes, seq)
+  redis.call('ZADD', lane_key(lane), seq, id)
+  count('queued_bytes', bytes)
+  redis.call('HINCRBY', P .. ':clients', owner .. '|jobs', 1)
+  redis.call('HSET', P .. ':clients', owner .. '|lane', lane)
+end
+
+local function queued_jobs()
+  local total = 0
+  for i = 0, LANES - 1 do total = total + redis.call('ZCARD', lane_key(i)) end
+  return total
+end
+
+-- Ready pool processes, as the workers' heartbeats last summed them up; 0 when none has reported.
+local function ready_slots()
+  if now - stat('slots_ms') > 10000 then return 0 end
+  return stat('slots')
+end
+
+-- Microseconds between two finished jobs while there is a backlog. Measured if there was one in
+-- the last 30 s, else derived from the mean run time; 0 when nothing is known yet.
+local function drain_interval_us()
+  local slots = ready_slots()
+  if slots > 0 and now - stat('drain_ms') < 30000 and stat('drain_us') > 0 then
+    return stat('drain_us')
+  end
+  if slots > 0 then return stat('run_us') / slots end
+  return 0
+end
+
+-- Position among all queued jobs when the lanes are served in turn, 1 being next. O(lanes * log n).
+local function position_of(id, lane)
+  local rank = redis.call('ZRANK', lane_key(lane), id)
+  if not rank then return 0 end
+  local position = rank + 1
+  for i = 0, LANES - 1 do
+    if i ~= tonumber(lane) then
+      position = position + math.min(redis.call('ZCARD', lane_key(i)), rank + 1)
+    end
+  end
+  return position
+end
+
+-- A job that leaves the queue or the workers for good. `meta` is what Celery's result backend
+-- holds for the task; it is written in the same step as the state, so neither is seen alone.
+local function close(id, state, ttl, meta, ...)
+  local key = job_key(id)
+  redis.call('UNLINK', image_key(id))
+  redis.call('HSET', key, 'state', state, 'finished_ms', now, ...)
+  redis.call('EXPIRE', key, ttl)
+  if meta ~= '' then
+    redis.call('SET', 'celery-task-meta-' .. id, meta, 'EX', ttl)
+    redis.call('PUBLISH', 'celery-task-meta-' .. id, meta)
+  end
+  count('jobs:' .. state)
+  announce(id, state, ttl)
+end
+
+local function expire_if_overdue(id, ttl, max_queue_ms)
+  local job = redis.call('HMGET', job_key(id), 'state', 'created_ms', 'lane', 'owner', 'bytes')
+  if job[1] ~= 'queued' or now - tonumber(job[2]) <= max_queue_ms then return false end
+  leave_queue(id, job[3], job[4], tonumber(job[5]))
+  close(id, 'expired', ttl, '')
+  return true
+end
+
+-- The record with position and estimate, flat: field, value, field, value ...
+local function view(id)
+  local record = redis.call('HGETALL', job_key(id))
+  if #record == 0 then return record end
+  local job = redis.call('HMGET', job_key(id), 'state', 'lane')
+  if job[1] == 'queued' then
+    local position = position_of(id, job[2])
+    local interval = drain_interval_us()
+    record[#record + 1] = 'position'
+    record[#record + 1] = tostring(position)
+    if interval > 0 then
+      record[#record + 1] = 'eta_ms'
+      record[#record + 1] = tostring(math.floor((position * interval + stat('run_us')) / 1000))
+    end
+  end
+  return record
+end

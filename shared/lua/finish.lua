@@ -1,0 +1,30 @@
+-- Commit an attempt's outcome, once: only the attempt that holds the job may.
+-- ARGV: id attempt state(completed|failed) meta error result_ttl
+local id = ARGV[1]
+local job = redis.call('HMGET', job_key(id), 'state', 'attempts', 'started_ms', 'commits')
+if job[1] ~= 'processing' or job[2] ~= ARGV[2] then
+  count('stale_commits')
+  return 'stale'
+end
+redis.call('ZREM', P .. ':leases', id)
+if ARGV[3] == 'completed' then
+  close(id, 'completed', ARGV[6], ARGV[4])
+  local run_us = now_us - tonumber(job[3]) * 1000
+  local mean = stat('run_us')
+  redis.call('HSET', P .. ':stats', 'run_us', mean > 0 and math.floor(mean * 0.9 + run_us * 0.1) or run_us)
+else
+  close(id, 'failed', ARGV[6], ARGV[4], 'error', ARGV[5])
+  count('failed:' .. cjson.decode(ARGV[5]).code)
+end
+
+-- Drain rate: the time since the job before, if there was a backlog all the while.
+local previous = stat('finished_us')
+if stat('backlog') == 1 and previous > 0 and now_us > previous then
+  local mean = stat('drain_us')
+  local sample = now_us - previous
+  if mean == 0 or now - stat('drain_ms') > 30000 then mean = sample end
+  redis.call('HSET', P .. ':stats', 'drain_us', math.floor(mean * 0.95 + sample * 0.05), 'drain_ms', now)
+end
+redis.call('HSET', P .. ':stats', 'finished_us', string.format('%.0f', now_us), 'backlog',
+  queued_jobs() > 0 and 1 or 0)
+return 'committed'

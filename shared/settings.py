@@ -1,0 +1,181 @@
+"""Owns the settings: environment variables, read once into one frozen object.
+
+Precedence: environment variable, then the default below. Nothing else in the project reads
+``os.environ``. Names carry their unit; `docs/settings.md` is generated from this module
+(`yolo-queue settings`), so the description of a field is its documentation.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Every setting of gateway, worker and command line. Frozen; pass it down, never re-read."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    # -- where things are -------------------------------------------------------------------
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Broker, job records and results. `redis://`, `rediss://` (TLS) or `unix://`, "
+        "with password. `make run` starts an embedded server when this is unset.",
+    )
+    image_redis_url: str = Field(
+        "",
+        description="A second Redis for the uploaded images alone. Empty: the same as `REDIS_URL`.",
+    )
+    yolo_queue: str = Field(
+        "yolo",
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        description="Celery queue and prefix of every Redis key. One queue a model: a gateway and "
+        "its workers with the same name form one service.",
+    )
+    host: str = Field("127.0.0.1", description="Address the gateway and Flower listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port of the gateway.")
+    flower_port: int = Field(5555, ge=1, le=65535, description="Port of Flower.")
+    data_dir: str = Field(
+        "data", description="Where `make run` keeps Redis' append-only file and Flower's history."
+    )
+    embedded_redis_port: int = Field(
+        6379, ge=1, le=65535, description="Port of the server that `make run` starts, on loopback."
+    )
+    embedded_redis_max_bytes: int = Field(
+        0, ge=0, description="Its memory limit; 0: a quarter of this machine's memory."
+    )
+
+    # -- model ------------------------------------------------------------------------------
+    yolo_model: str = Field(
+        "yolov8n.pt",
+        description="Path or Ultralytics name of the weights. Loading a `.pt` file executes pickle "
+        "code inside it: use only weights you trust, and pin them with `YOLO_MODEL_SHA256`.",
+    )
+    yolo_model_sha256: str = Field(
+        "",
+        pattern=r"^([0-9a-fA-F]{64})?$",
+        description="Expected SHA-256 of the weights file; the worker refuses any other file.",
+    )
+    yolo_device: str = Field(
+        "auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`. `auto` spreads pool "
+        "processes over the GPUs there are, else uses the CPU.",
+    )
+    yolo_runtime: Literal["auto", "torch", "openvino", "onnx", "tensorrt"] = Field(
+        "auto", description="What runs the network. `auto`: see docs/performance.md."
+    )
+    annotated_max_side: int = Field(
+        1920, ge=0, description="Longer side of the annotated picture in pixels; 0 for full size."
+    )
+    annotated_jpeg_quality: int = Field(85, ge=1, le=100, description="JPEG quality, 1-100.")
+
+    # -- worker -----------------------------------------------------------------------------
+    worker_concurrency: int = Field(
+        2, ge=1, le=256, description="Pool processes of one worker; each loads its own model."
+    )
+    max_attempts: int = Field(
+        3, ge=1, le=100, description="Times a job is started before it goes to the dead letters."
+    )
+    task_time_limit_seconds: float = Field(
+        60, gt=0, description="Run time after which an attempt is stopped (soft limit); its "
+        "process is killed `TASK_KILL_GRACE_SECONDS` later.",
+    )
+    task_kill_grace_seconds: float = Field(
+        5, gt=0, description="From the soft limit to the hard limit, which kills the process."
+    )
+    lease_seconds: float = Field(
+        15, ge=2, description="A job whose worker has not renewed its lease for so long is given "
+        "to another worker.",
+    )
+
+    # -- bounds -----------------------------------------------------------------------------
+    result_ttl_seconds: int = Field(300, ge=1, description="How long a finished job is kept.")
+    max_queue_seconds: int = Field(
+        3600, ge=1, description="A job that waits longer becomes `expired`."
+    )
+    max_queue_jobs: int = Field(10_000, ge=1, description="Jobs waiting at most; then 503.")
+    max_queue_bytes: int = Field(
+        2048 * MIB, ge=1, description="Bytes of images waiting at most; then 503."
+    )
+    max_upload_bytes: int = Field(20 * MIB, ge=1, description="Size of one image; larger: 413.")
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, description="Width x height an image may declare; more: 422."
+    )
+    max_gateway_upload_bytes: int = Field(
+        256 * MIB, ge=1, description="Bytes of uploads in the gateway's memory at once; then 503."
+    )
+    redis_memory_limit_ratio: float = Field(
+        0.8, gt=0, le=1, description="Share of Redis' `maxmemory` above which uploads get 503, so "
+        "that results of accepted jobs still fit.",
+    )
+    redis_timeout_seconds: float = Field(
+        1.5, gt=0, description="How long the gateway waits for Redis before it answers 503."
+    )
+
+    # -- dead letters -----------------------------------------------------------------------
+    dead_max_jobs: int = Field(100, ge=0, description="Dead letters kept at most.")
+    dead_max_bytes: int = Field(256 * MIB, ge=0, description="Their images' bytes at most.")
+    dead_ttl_seconds: int = Field(7 * 86_400, ge=1, description="How long one is kept.")
+
+    # -- who may do what --------------------------------------------------------------------
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Comma-separated keys. Empty: open to everyone who can reach the port."
+    )
+    rate_limit: str = Field(
+        "", description="Submissions per key or address, e.g. `10/second` or `100/minute;5/second`."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated origins that browsers may call from. Empty: none."
+    )
+    flower_basic_auth: SecretStr = Field(
+        SecretStr(""), description="`user:password` of Flower. `make run` makes one up if unset."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="`json`: one object a line, with the task's id where there is one."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Level of the logs."
+    )
+
+    @field_validator("api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _parse_rate(cls, value: str) -> str:
+        if value:
+            from limits import parse_many
+
+            parse_many(value)  # raises ValueError with the offending text
+        return value
+
+    @model_validator(mode="after")
+    def _check_lease(self) -> Settings:
+        if self.lease_seconds > 25:
+            raise ValueError("LEASE_SECONDS above 25 breaks the promise of recovery within 30 s")
+        return self
+
+    @property
+    def task_hard_limit_seconds(self) -> float:
+        """Run time after which the pool process is killed."""
+        return self.task_time_limit_seconds + self.task_kill_grace_seconds
+
+    @property
+    def record_ttl_seconds(self) -> int:
+        """How long the record of an unfinished job lives: through the queue, every attempt and
+        long enough after to be read as expired."""
+        attempts = int(self.max_attempts * self.task_hard_limit_seconds) + 1
+        return self.max_queue_seconds + attempts + self.result_ttl_seconds
+
+    def masked_redis_url(self) -> str:
+        """`REDIS_URL` without its password, for messages and logs."""
+        scheme, _, rest = self.redis_url.partition("://")
+        credentials, at, where = rest.rpartition("@")
+        return f"{scheme}://***@{where}" if at and credentials else self.redis_url

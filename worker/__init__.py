@@ -1,0 +1,1 @@
+"""The Celery workers: each pool process owns one YOLO instance. Never imports the gateway."""

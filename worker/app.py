@@ -1,0 +1,115 @@
+"""Owns the Celery app: `celery -A worker.app worker`, `... inspect active`, `... flower`.
+
+Importing this module reads the settings and opens no connection. The heavy imports (torch, OpenCV,
+ultralytics) happen when a worker starts, not for `celery inspect` or Flower.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from celery import Celery
+from celery.platforms import SecurityWarning
+from celery.signals import (
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+)
+from kombu import Exchange, Queue
+
+from shared.job_keys import LANES, lane_queue
+from shared.logs import configure_logs
+from shared.settings import Settings
+
+# Celery warns of root because of pickle, which this app does not accept.
+warnings.filterwarnings("ignore", category=SecurityWarning)
+
+
+def create_app(settings: Settings) -> Celery:
+    """The Celery app of one service. Reliability does not rest on the broker's redelivery: see
+    docs/reliability.md for what each choice is for."""
+    app = Celery("yolo-queue", include=["worker.tasks"])
+    app.settings = settings
+    app.conf.update(
+        broker_url=settings.redis_url,
+        result_backend=settings.redis_url,
+        # JSON alone, in every direction: a pickled message is refused before it is decoded.
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        result_accept_content=["json"],
+        event_serializer="json",
+        result_expires=settings.result_ttl_seconds,
+        # One list a lane, taken from in turn (shared/lua/common.lua).
+        task_default_queue=settings.yolo_queue,
+        task_queues=[
+            Queue(name, Exchange(""), routing_key=name)
+            for name in (lane_queue(settings.yolo_queue, lane) for lane in range(LANES))
+        ],
+        task_create_missing_queues=False,
+        # A worker takes a message only when a pool process is free for it.
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        task_acks_late=True,
+        # The job's record decides what happens after a loss, not the broker (worker/request.py).
+        task_reject_on_worker_lost=False,
+        task_acks_on_failure_or_timeout=True,
+        task_soft_time_limit=settings.task_time_limit_seconds,
+        task_time_limit=settings.task_hard_limit_seconds,
+        worker_concurrency=settings.worker_concurrency,
+        # Loading a model takes longer than the 4 s Celery gives a new process by default.
+        worker_proc_alive_timeout=600,
+        worker_consumer="worker.consumer:PatientConsumer",
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            # Redelivery by the broker is only a net below the leases: a job that is running or
+            # done is dropped when it comes again, so a long timeout costs nothing.
+            "visibility_timeout": int(max(3600, settings.task_hard_limit_seconds * 4)),
+            "priority_steps": [0],
+            "queue_order_strategy": "round_robin",
+            "socket_keepalive": True,
+            "health_check_interval": 5,
+        },
+        # Flower lives on events.
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        task_track_started=False,
+        timezone="UTC",
+    )
+    return app
+
+
+settings = Settings()
+app = create_app(settings)
+
+
+@setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    configure_logs(settings)
+
+
+@worker_init.connect
+def _prepare_parent(sender: Any, **_: Any) -> None:
+    from worker import pool_process
+
+    pool_process.prepare_parent(settings)
+    sender.app.steps["consumer"].add("worker.presence:Presence")
+
+
+@worker_process_init.connect
+def _start_pool_process(**_: Any) -> None:
+    from worker import pool_process
+
+    pool_process.start(settings)
+
+
+@worker_process_shutdown.connect
+def _stop_pool_process(**_: Any) -> None:
+    from worker import pool_process
+
+    pool_process.stop()

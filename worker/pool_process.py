@@ -1,0 +1,134 @@
+"""Owns what one pool process holds: its detector, its store, and word to the parent that it is up.
+
+The parent imports the heavy libraries once, so that its children share those pages and start
+faster, but it never makes a model, runs an operation or touches CUDA: those do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import signal
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from billiard import current_process
+
+from shared.errors import ModelUnavailable, StartupError
+from shared.job_store import JobStore
+from shared.settings import Settings
+from worker.cores import threads_per_process
+from worker.weights import be_quiet_and_offline, fetch, find_weights
+
+if TYPE_CHECKING:
+    from worker.detector import Detector
+
+log = logging.getLogger("yolo_queue.worker")
+
+_MAX_PROCESSES = 1024
+_ERROR_AT = 4 * _MAX_PROCESSES
+_ERROR_BYTES = 4096
+_CELL = struct.Struct("=i")
+# Shared between parent and children by the fork: the pid of each process that has its model, by
+# its place in the pool, and the text of the error of one that could not load it.
+_board = mmap.mmap(-1, _ERROR_AT + _ERROR_BYTES)
+
+DOWNLOAD_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class PoolProcess:
+    """What tasks of this process work with."""
+
+    settings: Settings
+    detector: Detector
+    store: JobStore
+    worker: str
+    """Name that the leases of this process' worker are under."""
+
+
+_this: PoolProcess | None = None
+
+
+def worker_name(hostname: str, parent_pid: int) -> str:
+    """Identity of a worker: a restarted one has another, so it never renews its forerunner's."""
+    return f"{hostname}/{parent_pid}"
+
+
+def prepare_parent(settings: Settings) -> None:
+    """In the parent, before the fork: get the weights, and load code but no model.
+
+    Exits with one clear line if there are no weights to serve.
+    """
+    fetch(settings.yolo_model, timeout_seconds=DOWNLOAD_SECONDS)
+    try:
+        find_weights(settings)
+    except ModelUnavailable as error:
+        raise SystemExit(f"yolo-queue worker: {error.message}") from error
+    be_quiet_and_offline()
+    import torch  # noqa: F401
+    import torchvision  # noqa: F401
+    import ultralytics.engine.results  # noqa: F401
+    import ultralytics.models.yolo  # noqa: F401
+
+    import worker.detector  # noqa: F401
+
+
+def start(settings: Settings) -> None:
+    """In the child, after the fork: make this process' own detector and connections."""
+    global _this
+    # Out of the parent's process group: a signal meant for the service (Ctrl-C, a supervisor that
+    # stops a group) must reach the parent alone, which lets its children finish their jobs.
+    os.setpgid(0, 0)
+    from worker.detector import Detector
+
+    index = current_process().index
+    parent = os.getppid()
+    try:
+        detector = Detector(
+            settings,
+            process_index=index,
+            threads=threads_per_process(settings.worker_concurrency),
+        )
+    except StartupError as error:
+        _report_error(error.message)
+        signal.pause()  # The parent stops the worker; leaving now would only be replaced.
+    hostname = _hostname()
+    _this = PoolProcess(settings, detector, JobStore(settings), worker_name(hostname, parent))
+    _CELL.pack_into(_board, 4 * index, os.getpid())
+    log.info("pool process %d has its model on %s", index, detector.device)
+
+
+def stop() -> None:
+    if _this is not None:
+        _this.store.redis.close()
+
+
+def current() -> PoolProcess:
+    """This process' detector and store."""
+    if _this is None:
+        raise RuntimeError("not in a pool process: use the prefork pool (celery's default)")
+    return _this
+
+
+def loaded_pids() -> set[int]:
+    """In the parent: pids that have announced a loaded model (dead ones may be among them)."""
+    return {pid for (pid,) in _CELL.iter_unpack(_board[:_ERROR_AT]) if pid}
+
+
+def load_error() -> str:
+    """In the parent: why a child could not load its model, or an empty text."""
+    return _board[_ERROR_AT:].split(b"\0", 1)[0].decode(errors="replace")
+
+
+def _report_error(message: str) -> None:
+    text = message.encode()[: _ERROR_BYTES - 1]
+    _board[_ERROR_AT : _ERROR_AT + len(text)] = text
+
+
+def _hostname() -> str:
+    from celery import current_app
+
+    return str(getattr(current_app, "worker_hostname", None) or "worker")

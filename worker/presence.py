@@ -1,0 +1,137 @@
+"""Owns a worker's signs of life: a heartbeat that renews leases, reports ready processes, and
+recovers what others have lost.
+
+Runs on the timer of the worker parent's event loop: no thread, no separate janitor. Every worker
+does it, so work is recovered as long as one is alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Any
+
+from celery import bootsteps
+from celery.worker import state
+from kombu import Consumer, Exchange, Producer, Queue
+
+from shared.job_store import HEARTBEAT_SECONDS, JobStore
+from shared.redis_client import UNAVAILABLE
+from worker import pool_process
+
+log = logging.getLogger("yolo_queue.worker")
+
+CONSUMING_SECONDS = 10
+"""Without an echo for so long, an idle worker is not consuming."""
+
+_store: JobStore | None = None
+_name = ""
+
+
+def parent_store() -> JobStore | None:
+    """The parent's store, once its consumer has started."""
+    return _store
+
+
+def parent_name() -> str:
+    return _name
+
+
+class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts and stops with the consumer, so also around every reconnect to the broker."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        self._timer: Any = None
+        self._echo: Consumer | None = None
+        self._echoed_at = 0.0
+        self._probe_pending = False
+
+    def start(self, consumer: Any) -> None:
+        global _store, _name
+        settings = consumer.app.settings
+        _name = pool_process.worker_name(consumer.hostname, os.getpid())
+        if _store is None:
+            # Short, since it holds up the event loop: a beat that fails is followed by another.
+            _store = JobStore(settings, timeout_seconds=1.5)
+        self._listen(consumer, settings.yolo_queue)
+        self._beat(consumer)
+        self._timer = consumer.timer.call_repeatedly(HEARTBEAT_SECONDS, self._beat, (consumer,))
+
+    def stop(self, consumer: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        # Once the broker connection is closed, nobody takes work here.
+        if _store is not None:
+            try:
+                _store.leave(_name)
+            except UNAVAILABLE:
+                pass  # The entry goes by itself after three missed beats.
+
+    def _listen(self, consumer: Any, queue: str) -> None:
+        """Consume a queue of one's own on the very channel that jobs come through: an echo there
+        proves that jobs would come too, which an answer to ping does not."""
+        channel = consumer.task_consumer.channel
+        name = f"{queue}.probe.{_name}"
+        self._probe = Queue(name, Exchange(""), routing_key=name, durable=False)
+        self._echo = Consumer(
+            channel, [self._probe], callbacks=[self._heard], no_ack=True, accept=["json"]
+        )
+        self._echo.consume()
+        self._producer = Producer(channel, exchange=Exchange(""), serializer="json")
+        self._probe_pending = False
+        self._echoed_at = time.monotonic()
+
+    def _heard(self, body: Any, message: Any) -> None:
+        self._probe_pending = False
+        self._echoed_at = time.monotonic()
+
+    def _beat(self, consumer: Any) -> None:
+        if error := pool_process.load_error():
+            log.critical("yolo-queue worker: %s", error)
+            state.should_stop = os.EX_CONFIG
+            return
+        assert _store is not None
+        running = [request.id for request in list(state.active_requests)]
+        try:
+            recovered = _store.heartbeat(_name, self._report(consumer, len(running)), running)
+            self._probe_if_due(consumer)
+        except UNAVAILABLE as error:
+            log.warning("no heartbeat: %s", error)
+            return
+        if recovered.requeued or recovered.dead or recovered.republished:
+            log.warning(
+                "recovered jobs of lost workers: %d requeued, %d dead letters, %d messages renewed",
+                recovered.requeued,
+                recovered.dead,
+                recovered.republished,
+            )
+
+    def _report(self, consumer: Any, running: int) -> dict[str, Any]:
+        live = {process.pid for process in consumer.pool._pool._pool}
+        loaded = len(live & pool_process.loaded_pids())
+        idle_seconds = time.monotonic() - self._echoed_at
+        consuming = running >= loaded or idle_seconds < CONSUMING_SECONDS
+        if not consuming and loaded:
+            log.warning("not consuming for %.0f s although the broker answers", idle_seconds)
+        settings = consumer.app.settings
+        return {
+            "processes": len(live),
+            "loaded": loaded,
+            "ready": loaded if consuming else 0,
+            "running": running,
+            "consuming": consuming,
+            "model": os.path.basename(settings.yolo_model),
+        }
+
+    def _probe_if_due(self, consumer: Any) -> None:
+        assert _store is not None
+        if not self._probe_pending:
+            self._producer.publish({}, routing_key=self._probe.name)
+            # The queue of a worker that died must not stay behind.
+            _store.redis.expire(self._probe.name, 60)
+            self._probe_pending = True

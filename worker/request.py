@@ -1,0 +1,43 @@
+"""Owns what the worker's parent does when a pool process dies or is killed in the middle of a job."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from billiard.exceptions import WorkerLostError
+from celery.worker.request import Request
+
+from shared.redis_client import UNAVAILABLE
+from worker import presence
+
+log = logging.getLogger("yolo_queue.worker")
+
+
+class JobRequest(Request):  # type: ignore[misc]
+    """Ends the attempt at once. Without it the lease would run out and do the same, later."""
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        super().on_timeout(soft, timeout)
+        if not soft:
+            self._abandon("timeout")
+
+    def on_failure(
+        self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
+    ) -> None:
+        super().on_failure(exc_info, send_failed_event, return_ok)
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        # SystemExit is how billiard reports a process that left in the middle of a job.
+        if isinstance(error, WorkerLostError | SystemExit):
+            self._abandon("worker_lost")
+
+    def _abandon(self, reason: str) -> None:
+        store, worker = presence.parent_store(), presence.parent_name()
+        if store is None:
+            return
+        try:
+            outcome = store.abandon(self.id, reason, worker=worker)
+        except UNAVAILABLE:
+            log.warning("%s: %s; its lease will run out", self.id, reason)
+        else:
+            log.warning("%s: attempt ended by %s: %s", self.id, reason, outcome)
