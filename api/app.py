@@ -62,7 +62,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "Idempotency-Key", "Prefer", "Content-Type"],
+            allow_headers=[
+                "Authorization",
+                "X-API-Key",
+                "Idempotency-Key",
+                "Prefer",
+                "Content-Type",
+            ],
             expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
         )
     return app

@@ -101,7 +101,12 @@ def job_object(record: JobRecord, result: dict[str, Any] | None = None) -> dict[
         "status": record.state.value,
         "created_at": rfc3339(record.created_ms),
         "attempts": record.attempts,
-        "links": {"self": base, "image": f"{base}/image", "events": f"{base}/events", "cancel": base},
+        "links": {
+            "self": base,
+            "image": f"{base}/image",
+            "events": f"{base}/events",
+            "cancel": base,
+        },
     }
     if record.started_ms is not None:
         job["started_at"] = rfc3339(record.started_ms)

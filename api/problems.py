@@ -64,7 +64,12 @@ class Problem(BaseModel):
 
 
 def problem(
-    status: int, code: str, detail: str, *, retryable: bool = False, headers: dict[str, str] | None = None
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    retryable: bool = False,
+    headers: dict[str, str] | None = None,
 ) -> Response:
     body = {
         "type": "about:blank",
@@ -84,7 +89,10 @@ def responses(*kinds: type[errors.YoloQueueError]) -> dict[int | str, dict[str, 
         status = STATUS[kind]
         entry = documented.setdefault(
             status,
-            {"description": _TITLES[status], "content": {MEDIA_TYPE: {"schema": {"$ref": _REF}, "examples": {}}}},
+            {
+                "description": _TITLES[status],
+                "content": {MEDIA_TYPE: {"schema": {"$ref": _REF}, "examples": {}}},
+            },
         )
         entry["content"][MEDIA_TYPE]["examples"][kind.code] = {
             "value": {

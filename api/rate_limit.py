@@ -25,7 +25,7 @@ class RateLimiter:
         )
         storage = RedisStorage(
             "async+" + settings.redis_url,
-            connection_pool=self._redis.connection_pool,
+            connection_pool=self._redis.connection_pool,  # type: ignore[arg-type]
             implementation="redispy",
             key_prefix=f"{settings.yolo_queue}:rate",
         )

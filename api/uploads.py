@@ -32,7 +32,7 @@ class Upload:
 
 
 class UploadBudget:
-    """Bounds the bytes of uploads that the gateway holds at once, however many clients there are."""
+    """Bounds the bytes of uploads that the gateway holds at once, over all clients."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._free = limit_bytes

@@ -31,7 +31,7 @@ def list_letters() -> None:
             died,
             str(letter.error["code"]),
             str(len(letter.history)),
-            str(letter.bytes),
+            str(letter.size_bytes),
             letter.content_type,
         )
     Console().print(table)
@@ -66,7 +66,9 @@ def retry(task_id: TaskId) -> None:
 
 @app.command()
 def purge(
-    task_ids: Annotated[list[str] | None, typer.Argument(help="Only these; all by default.")] = None,
+    task_ids: Annotated[
+        list[str] | None, typer.Argument(help="Only these; all by default.")
+    ] = None,
 ) -> None:
     """Delete dead letters and their images."""
     store = _store()
@@ -80,7 +82,9 @@ def _store() -> JobStore:
     try:
         store.redis.ping()
     except UNAVAILABLE:
-        typer.echo(f"Redis at {settings.masked_redis_url()} does not answer; is REDIS_URL right?", err=True)
+        typer.echo(
+            f"Redis at {settings.masked_redis_url()} does not answer; is REDIS_URL right?", err=True
+        )
         raise typer.Exit(2) from None
     return store
 

@@ -28,8 +28,12 @@ class EmbeddedRedis:
 
     @property
     def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+        return self._started().pid
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise StartupError("The embedded Redis has not been started.")
+        return self._process
 
     def start(self) -> None:
         """Start and wait until it answers. Raises `StartupError` with the server's last words."""
@@ -71,9 +75,8 @@ class EmbeddedRedis:
 
     def kill(self) -> None:
         """SIGKILL, for tests."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
+        self._started().kill()
+        self._started().wait()
 
 
 def _tail(path: Path) -> str:

@@ -34,9 +34,13 @@ def choose_model(settings: Settings, data_dir: Path) -> ModelChoice:
     # A machine without internet should not wait for it at every start.
     failed = data_dir / f"{wanted}.download-failed"
     if not failed.exists() or time.time() - failed.stat().st_mtime > RETRY_SECONDS:
-        print(f"Looking for {wanted} on the internet ({DOWNLOAD_SECONDS} s at most) ...", flush=True)
+        print(
+            f"Looking for {wanted} on the internet ({DOWNLOAD_SECONDS} s at most) ...", flush=True
+        )
         if fetch(wanted, timeout_seconds=DOWNLOAD_SECONDS):
-            return ModelChoice(str(Path(wanted).resolve()), "Ultralytics published it and it could be downloaded")
+            return ModelChoice(
+                str(Path(wanted).resolve()), "Ultralytics published it and it could be downloaded"
+            )
         data_dir.mkdir(parents=True, exist_ok=True)
         failed.touch()
     if not DEMO.exists():

@@ -32,7 +32,7 @@ from shared.settings import Settings
 
 
 def up() -> None:
-    """Start Redis (unless REDIS_URL is set), workers, gateway and Flower; Ctrl-C drains and stops."""
+    """Start Redis (unless REDIS_URL is set), workers, gateway and Flower; Ctrl-C drains."""
     try:
         raise typer.Exit(_run(Settings()))
     except ValidationError as error:
@@ -109,7 +109,9 @@ def _supervise(
         return 1
     stopped_by_user = manager.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
     if not stopped_by_user:
-        _say(f"A process ended by itself (exit status {manager.returncode}); everything is stopped.")
+        _say(
+            f"A process ended by itself (exit status {manager.returncode}); everything is stopped."
+        )
         _say("Accepted jobs are kept. The lines above say what happened; then `make run` again.")
     return 0 if stopped_by_user else int(manager.returncode or 1)
 
@@ -133,7 +135,10 @@ class _Watcher(threading.Thread):
         while not self._stopped.wait(0.25):
             if self._server and not self._server.running():
                 self.redis_died = True
-                _say("The embedded Redis ended by itself; see redis.log in " + str(self._server.folder))
+                _say(
+                    "The embedded Redis ended by itself; see redis.log in "
+                    + str(self._server.folder)
+                )
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             if not ready and (processes := self._ready_processes()):
@@ -180,7 +185,9 @@ def _check_port(host: str, port: int, name: str) -> None:
             hint = f"stop what uses it, or set {name}"
             if name == "EMBEDDED_REDIS_PORT":
                 hint += f", or use that server with REDIS_URL=redis://127.0.0.1:{port}/0"
-            raise StartupError(f"Port {port} on {host} cannot be used ({error.strerror}): {hint}.") from None
+            raise StartupError(
+                f"Port {port} on {host} cannot be used ({error.strerror}): {hint}."
+            ) from None
 
 
 def _check_redis(settings: Settings) -> None:

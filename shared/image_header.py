@@ -91,10 +91,23 @@ def read_header(image: bytes, *, max_pixels: int) -> ImageHeader:
         raise TooManyPixels(
             f"The image declares {width} x {height} pixels; at most {max_pixels:,} are allowed."
         )
+    if _ends_early(image, header.content_type):
+        raise InvalidImage("The file is not complete; send it again.")
     return header
 
 
+def _ends_early(image: bytes, content_type: str) -> bool:
+    """Whether the end of a JPEG or PNG is missing. Decoders would fill the rest with grey."""
+    if content_type == "image/jpeg":
+        # After the last start of a scan: an EXIF thumbnail has an end marker of its own.
+        return image.find(b"\xff\xd9", max(0, image.rfind(b"\xff\xda"))) < 0
+    return content_type == "image/png" and image.rfind(b"IEND") < 0
+
+
 def _orientation(picture: Image.Image) -> int:
+    if picture.format == "TIFF":
+        # Pillow's size is upright already, and so are the pixels that OpenCV's decoder gives.
+        return 1
     try:
         value = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # A broken EXIF block does not make the picture unusable.

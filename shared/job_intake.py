@@ -168,8 +168,7 @@ class JobIntake:
             ready_slots=slots,
             drain_rate=1e6 / float(interval_us) if float(interval_us) > 0 else None,
             stats={
-                key.decode(): int(value)
-                for key, value in zip(stats[::2], stats[1::2], strict=True)
+                key.decode(): int(value) for key, value in zip(stats[::2], stats[1::2], strict=True)
             },
             workers={
                 name.decode(): json.loads(report)

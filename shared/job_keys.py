@@ -4,11 +4,11 @@
 
 | key | type | what | lives |
 | --- | --- | --- | --- |
-| `{q}`, `{q}.1` ... `{q}.7` | list | Celery messages, one list a lane (kombu's own format) | until taken |
+| `{q}`, `{q}.1` ... `{q}.7` | list | Celery messages, a list a lane | until taken |
 | `{q}:job:{id}` | hash | the record: the truth about a job's state | record TTL, then result TTL |
-| `{q}:image:{id}` | string | the upload, as it came (may live on `IMAGE_REDIS_URL`) | until the job ends |
-| `celery-task-meta-{id}` | string | result or failure, in Celery's own format | `RESULT_TTL_SECONDS` |
-| `{q}:events:{id}` | stream | state changes, for `/events` and for the audit in tests/chaos | with the record |
+| `{q}:image:{id}` | string | the upload, or on `IMAGE_REDIS_URL` | until the job ends |
+| `celery-task-meta-{id}` | string | result or failure, Celery's format | `RESULT_TTL_SECONDS` |
+| `{q}:events:{id}` | stream | state changes: `/events`, chaos audit | with the record |
 | `{q}:changes` | channel | `id state` at every change | - |
 | `{q}:lane:{n}` | sorted set | queued ids by sequence number: position in O(log n) | until taken |
 | `{q}:clients` | hash | per client: its lane and its number of queued jobs | while it has any |
@@ -17,7 +17,8 @@
 | `{q}:stats` | hash | sequence, counters, drain rate | for ever, bounded names |
 | `{q}:workers`, `{q}:workers-seen` | hash, sorted set | each worker's last report | 3 heartbeats |
 | `{q}:idem:{owner}:{digest}` | hash | which job an Idempotency-Key made | record TTL |
-| `{q}:dead`, `{q}:dead:{id}`, `{q}:dead-image:{id}`, `{q}:dead-bytes` | | dead letters | `DEAD_TTL_SECONDS` |
+| `{q}:dead`, `{q}:dead-bytes` | sorted set, hash | dead letters: ids, bytes | while there are any |
+| `{q}:dead:{id}`, `{q}:dead-image:{id}` | hash, string | one of them | `DEAD_TTL_SECONDS` |
 | `unacked*`, `_kombu.*`, `*.pidbox` | | kombu's own | |
 
 The scripts in `lua/` touch no other key. They reach several keys by name, so Redis Cluster is not

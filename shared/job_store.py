@@ -11,10 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-
 from shared.errors import AttemptsExhausted, JobError
-from shared.job_keys import dead_image_key, image_key, lane_queue, script
+from shared.job_keys import dead_image_key, image_key, lane_queue, result_key, script
 from shared.jobs import Attempt, DetectParameters, JobRecord, JobState, NewJob
 from shared.redis_client import connect
 from shared.settings import Settings
@@ -30,7 +28,7 @@ class DeadLetter:
 
     task_id: str
     died_ms: int
-    bytes: int
+    size_bytes: int
     content_type: str
     parameters: dict[str, Any]
     error: dict[str, Any]
@@ -52,8 +50,9 @@ class JobStore:
     def __init__(self, settings: Settings, *, timeout_seconds: float = 5.0) -> None:
         self._settings = settings
         self._queue = settings.yolo_queue
-        self.redis = connect(settings.redis_url, timeout_seconds=timeout_seconds)
-        self._images = (
+        # Any: redis-py types every answer as a union of what all versions could give.
+        self.redis: Any = connect(settings.redis_url, timeout_seconds=timeout_seconds)
+        self._images: Any = (
             connect(settings.image_redis_url, timeout_seconds=timeout_seconds)
             if settings.image_redis_url
             else self.redis
@@ -93,6 +92,12 @@ class JobStore:
             image_key(self._queue, job.task_id), job.image, ex=settings.record_ttl_seconds
         )
         self._run("accept", *accept_arguments(job, settings, message=""))
+
+    def refuse(self, task_id: str, error: JobError) -> None:
+        """Answer an inline task that cannot become a job, where its producer waits for it."""
+        meta, key = failure_meta(task_id, error), result_key(task_id)
+        self.redis.set(key, meta, ex=self._settings.result_ttl_seconds, nx=True)
+        self.redis.publish(key, meta)
 
     def exists(self, task_id: str) -> bool:
         """Whether there is a record, in whatever state."""
@@ -210,7 +215,7 @@ class JobStore:
         return DeadLetter(
             task_id=task_id,
             died_ms=int(fields[b"died_ms"]),
-            bytes=int(fields[b"bytes"]),
+            size_bytes=int(fields[b"bytes"]),
             content_type=fields[b"content_type"].decode(),
             parameters=json.loads(fields[b"params"]),
             error=json.loads(fields[b"error"]),

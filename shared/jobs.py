@@ -80,7 +80,7 @@ class JobRecord:
     owner: str
     created_ms: int
     attempts: int
-    bytes: int
+    size_bytes: int
     content_type: str
     parameters: dict[str, Any]
     started_ms: int | None = None
@@ -103,7 +103,7 @@ class JobRecord:
             owner=text["owner"],
             created_ms=int(text["created_ms"]),
             attempts=int(text["attempts"]),
-            bytes=int(text["bytes"]),
+            size_bytes=int(text["bytes"]),
             content_type=text["content_type"],
             parameters=json.loads(text["params"]),
             started_ms=number("started_ms"),

@@ -16,8 +16,8 @@ current_task_id: ContextVar[str] = ContextVar("current_task_id", default="")
 
 class _TaskId(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        record.task_id = current_task_id.get()
-        record.task_suffix = f" [{record.task_id}]" if record.task_id else ""
+        task_id = current_task_id.get()
+        vars(record).update(task_id=task_id, task_suffix=f" [{task_id}]" if task_id else "")
         return True
 
 

@@ -42,5 +42,7 @@ def connect_async(url: str, *, timeout_seconds: float) -> redis.asyncio.Redis:
 def unavailable(error: Exception) -> StoreUnavailable:
     """The project's error for one of `UNAVAILABLE` or for a server out of memory."""
     if isinstance(error, redis.OutOfMemoryError):
-        return StoreUnavailable("Redis has no memory left; try again later.", retry_after_seconds=10)
+        return StoreUnavailable(
+            "Redis has no memory left; try again later.", retry_after_seconds=10
+        )
     return StoreUnavailable("Redis does not answer; try again later.", retry_after_seconds=2)

@@ -61,7 +61,8 @@ class Settings(BaseSettings):
         description="Expected SHA-256 of the weights file; the worker refuses any other file.",
     )
     yolo_device: str = Field(
-        "auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`. `auto` spreads pool "
+        "auto",
+        description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`. `auto` spreads pool "
         "processes over the GPUs there are, else uses the CPU.",
     )
     yolo_runtime: Literal["auto", "torch", "openvino", "onnx", "tensorrt"] = Field(
@@ -80,14 +81,18 @@ class Settings(BaseSettings):
         3, ge=1, le=100, description="Times a job is started before it goes to the dead letters."
     )
     task_time_limit_seconds: float = Field(
-        60, gt=0, description="Run time after which an attempt is stopped (soft limit); its "
+        60,
+        gt=0,
+        description="Run time after which an attempt is stopped (soft limit); its "
         "process is killed `TASK_KILL_GRACE_SECONDS` later.",
     )
     task_kill_grace_seconds: float = Field(
         5, gt=0, description="From the soft limit to the hard limit, which kills the process."
     )
     lease_seconds: float = Field(
-        15, ge=2, description="A job whose worker has not renewed its lease for so long is given "
+        15,
+        ge=2,
+        description="A job whose worker has not renewed its lease for so long is given "
         "to another worker.",
     )
 
@@ -108,7 +113,10 @@ class Settings(BaseSettings):
         256 * MIB, ge=1, description="Bytes of uploads in the gateway's memory at once; then 503."
     )
     redis_memory_limit_ratio: float = Field(
-        0.8, gt=0, le=1, description="Share of Redis' `maxmemory` above which uploads get 503, so "
+        0.8,
+        gt=0,
+        le=1,
+        description="Share of Redis' `maxmemory` above which uploads get 503, so "
         "that results of accepted jobs still fit.",
     )
     redis_timeout_seconds: float = Field(

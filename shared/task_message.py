@@ -15,7 +15,9 @@ import uuid
 from shared.job_keys import TASK_NAME
 
 _BODY = base64.b64encode(
-    json.dumps([[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]).encode()
+    json.dumps(
+        [[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+    ).encode()
 ).decode()
 
 

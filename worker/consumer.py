@@ -14,6 +14,9 @@ RECONNECT_SECONDS = 2
 class PatientConsumer(Consumer):  # type: ignore[misc]
     def ensure_connected(self, conn: Any) -> Any:
         conn.ensure_connection = partial(
-            conn.ensure_connection, interval_start=1, interval_step=0, interval_max=RECONNECT_SECONDS
+            conn.ensure_connection,
+            interval_start=1,
+            interval_step=0,
+            interval_max=RECONNECT_SECONDS,
         )
         return super().ensure_connected(conn)

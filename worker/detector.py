@@ -155,7 +155,7 @@ def to_original(row: dict[str, Any], scale_x: float, scale_y: float) -> dict[str
 
 
 def pick_device(wanted: str, process_index: int) -> str:
-    """`auto` gives each pool process a GPU in turn, else the CPU; anything else is taken as said."""
+    """`auto` gives each pool process a GPU in turn, else the CPU; else what is said."""
     if wanted != "auto":
         return wanted
     import torch

@@ -69,8 +69,8 @@ def decode(image: bytes, *, max_pixels: int, min_side: int = 0) -> DecodedImage:
     try:
         # Orientation is applied below, from one source for every format.
         raw = cv2.imdecode(
-            np.frombuffer(image, np.uint8), mode | cv2.IMREAD_IGNORE_ORIENTATION
-            if mode != cv2.IMREAD_UNCHANGED else mode
+            np.frombuffer(image, np.uint8),
+            mode | cv2.IMREAD_IGNORE_ORIENTATION if mode != cv2.IMREAD_UNCHANGED else mode,
         )
     except cv2.error as error:
         raise UndecodableImage("The image cannot be decoded; is the file complete?") from error
@@ -96,7 +96,7 @@ def fit_within(pixels: Pixels, max_side: int) -> Pixels:
     if not max_side or factor >= 1:
         return pixels
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _flatten(raw: NDArray[np.generic]) -> Pixels:
@@ -107,7 +107,7 @@ def _flatten(raw: NDArray[np.generic]) -> Pixels:
         raise UndecodableImage(f"Images with {raw.dtype} pixels are not supported.")
     pixels: Pixels = np.asarray(raw, dtype=np.uint8)
     if pixels.ndim == 2:
-        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8)
     if pixels.shape[2] == 4:
         alpha = pixels[:, :, 3:].astype(np.uint16)
         colour = pixels[:, :, :3].astype(np.uint16)
@@ -118,7 +118,7 @@ def _flatten(raw: NDArray[np.generic]) -> Pixels:
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
     transpose, flip = _UPRIGHT.get(orientation, (False, None))
     if transpose:
-        pixels = cv2.transpose(pixels).astype(np.uint8, copy=False)
+        pixels = np.asarray(cv2.transpose(pixels), np.uint8)
     if flip is not None:
-        pixels = cv2.flip(pixels, flip).astype(np.uint8, copy=False)
+        pixels = np.asarray(cv2.flip(pixels, flip), np.uint8)
     return pixels

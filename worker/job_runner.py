@@ -41,7 +41,8 @@ def _run(process: PoolProcess, task_id: str) -> dict[str, Any]:
         raise Ignore()
     try:
         result = _work(process, attempt)
-    except JobError as error:
+    except JobError as failure:
+        error = failure
         meta = failure_meta(task_id, error)
         if not with_patience(lambda: store.fail(attempt, meta, error)):
             raise Ignore() from error
@@ -117,5 +118,3 @@ def _side_needed(parameters: DetectParameters, annotated_max_side: int) -> int:
     if parameters.annotate:
         return max(parameters.imgsz, annotated_max_side) if annotated_max_side else 0
     return parameters.imgsz
-
-

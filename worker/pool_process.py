@@ -70,7 +70,7 @@ def prepare_parent(settings: Settings) -> None:
     be_quiet_and_offline()
     import torch  # noqa: F401
     import torchvision  # noqa: F401
-    import ultralytics.engine.results  # noqa: F401
+    import ultralytics.engine.results
     import ultralytics.models.yolo  # noqa: F401
 
     import worker.detector  # noqa: F401

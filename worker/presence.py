@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from celery import bootsteps
@@ -67,10 +69,9 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
             self._timer = None
         # Once the broker connection is closed, nobody takes work here.
         if _store is not None:
-            try:
+            # If Redis is away, the entry goes by itself after three missed beats.
+            with suppress(*UNAVAILABLE):
                 _store.leave(_name)
-            except UNAVAILABLE:
-                pass  # The entry goes by itself after three missed beats.
 
     def _listen(self, consumer: Any, queue: str) -> None:
         """Consume a queue of one's own on the very channel that jobs come through: an echo there
@@ -95,11 +96,13 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
             log.critical("yolo-queue worker: %s", error)
             state.should_stop = os.EX_CONFIG
             return
-        assert _store is not None
+        store = _store
+        if store is None:
+            return
         running = [request.id for request in list(state.active_requests)]
         try:
-            recovered = _store.heartbeat(_name, self._report(consumer, len(running)), running)
-            self._probe_if_due(consumer)
+            recovered = store.heartbeat(_name, self._report(consumer, len(running)), running)
+            self._probe_if_due(store)
         except UNAVAILABLE as error:
             log.warning("no heartbeat: %s", error)
             return
@@ -125,13 +128,12 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
             "ready": loaded if consuming else 0,
             "running": running,
             "consuming": consuming,
-            "model": os.path.basename(settings.yolo_model),
+            "model": Path(settings.yolo_model).name,
         }
 
-    def _probe_if_due(self, consumer: Any) -> None:
-        assert _store is not None
+    def _probe_if_due(self, store: JobStore) -> None:
         if not self._probe_pending:
             self._producer.publish({}, routing_key=self._probe.name)
             # The queue of a worker that died must not stay behind.
-            _store.redis.expire(self._probe.name, 60)
+            store.redis.expire(self._probe.name, 60)
             self._probe_pending = True

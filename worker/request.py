@@ -1,4 +1,4 @@
-"""Owns what the worker's parent does when a pool process dies or is killed in the middle of a job."""
+"""Owns what the worker's parent does when a pool process dies in the middle of a job."""
 
 from __future__ import annotations
 

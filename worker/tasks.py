@@ -57,7 +57,9 @@ def _adopt(
         checked = DetectParameters.model_validate(parameters)
         header = read_header(content, max_pixels=process.settings.max_image_pixels)
     except (binascii.Error, UploadError, ValidationError) as error:
-        raise InvalidTask(f"The inline task cannot be run: {error}") from error
+        refusal = InvalidTask(f"The inline task cannot be run: {error}")
+        with_patience(lambda: process.store.refuse(task_id, refusal))
+        raise refusal from error
     job = NewJob(
         owner="celery",
         image=content,

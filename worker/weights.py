@@ -1,6 +1,6 @@
 """Owns the weights file: where it is, whether it is the pinned one, and fetching it by name.
 
-    python -m worker.weights yolov8n.pt     # fetch into the current folder, as Ultralytics does
+python -m worker.weights yolov8n.pt     # fetch into the current folder, as Ultralytics does
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ def main() -> int:
 
     # Under a partial name, so that a download that is cut off is never taken for the model.
     model = Path(sys.argv[1])
-    os.makedirs(".fetching", exist_ok=True)
-    fetched = Path(attempt_download_asset(Path(".fetching") / model.name))
+    folder = Path(".fetching")
+    folder.mkdir(exist_ok=True)
+    fetched = Path(attempt_download_asset(folder / model.name))
     if not fetched.exists():
         return 1
     fetched.replace(model)

@@ -28,7 +28,10 @@ class QueueCollector(Collector):
         state, stats = self._state, self._state.stats
         gauges = {
             "queue_depth": ("Jobs waiting.", state.depth),
-            "queue_oldest_age_seconds": ("Age of the oldest waiting job.", state.oldest_age_seconds),
+            "queue_oldest_age_seconds": (
+                "Age of the oldest waiting job.",
+                state.oldest_age_seconds,
+            ),
             "queue_bytes": ("Bytes of images waiting.", stats.get("queued_bytes", 0)),
             "jobs_in_flight": ("Jobs being worked on.", state.in_flight),
             "worker_processes_ready": ("Pool processes able to take work.", state.ready_slots),

@@ -46,7 +46,10 @@ async def get_queue(request: Request) -> Queue:
         drain_rate=round(state.drain_rate, 3) if state.drain_rate else None,
         dead_letters=state.dead_letters,
         workers=[
-            Worker(name=name, **{key: report[key] for key in ("processes", "ready", "running", "model")})
+            Worker(
+                name=name,
+                **{key: report[key] for key in ("processes", "ready", "running", "model")},
+            )
             for name, report in sorted(state.workers.items())
         ],
     )

@@ -19,12 +19,15 @@ router = APIRouter(tags=["jobs"])
 
 TaskId = Annotated[str, Path(description="As `POST /predict/` gave it.", max_length=64)]
 Client = Annotated[str, Depends(authenticate)]
-_COMMON = (errors.NotAuthenticated, errors.JobNotFound, errors.InvalidParameter, errors.StoreUnavailable)
-
-
-@router.get(
-    "/result/{task_id}", summary="A job", response_model=Job, responses=responses(*_COMMON)
+_COMMON = (
+    errors.NotAuthenticated,
+    errors.JobNotFound,
+    errors.InvalidParameter,
+    errors.StoreUnavailable,
 )
+
+
+@router.get("/result/{task_id}", summary="A job", response_model=Job, responses=responses(*_COMMON))
 async def get_result(request: Request, task_id: TaskId, client: Client) -> Response:
     """A failed job is an answer, not an HTTP error: 200 with `status: failed` and `error`."""
     record, result = await find(request, task_id, client)

@@ -43,7 +43,7 @@ redis.call('HSET', dead .. ':' .. id, 'task_id', id, 'owner', job[5], 'bytes', j
   'params', job[11], 'content_type', job[10], 'history', cjson.encode(history), 'error', ARGV[10],
   'died_ms', now)
 redis.call('EXPIRE', dead .. ':' .. id, ARGV[11])
-redis.call('ZADD', dead, now, id)
+redis.call('ZADD', dead, string.format('%.0f', now_us), id)
 redis.call('HSET', dead .. '-bytes', id, job[6])
 local function bytes_kept()
   local sum = 0
@@ -52,7 +52,7 @@ local function bytes_kept()
 end
 while redis.call('ZCARD', dead) > 0 and (redis.call('ZCARD', dead) > tonumber(ARGV[12])
     or bytes_kept() > tonumber(ARGV[13])
-    or tonumber(redis.call('ZRANGE', dead, 0, 0, 'WITHSCORES')[2]) < now - ARGV[11] * 1000) do
+    or tonumber(redis.call('ZRANGE', dead, 0, 0, 'WITHSCORES')[2]) < now_us - ARGV[11] * 1000000) do
   local oldest = redis.call('ZPOPMIN', dead)[1]
   redis.call('DEL', dead .. ':' .. oldest, dead_image_key(oldest))
   redis.call('HDEL', dead .. '-bytes', oldest)

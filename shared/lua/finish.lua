@@ -7,9 +7,9 @@ if job[1] ~= 'processing' or job[2] ~= ARGV[2] then
   return 'stale'
 end
 redis.call('ZREM', P .. ':leases', id)
+local run_us = now_us - tonumber(job[3]) * 1000
 if ARGV[3] == 'completed' then
   close(id, 'completed', ARGV[6], ARGV[4])
-  local run_us = now_us - tonumber(job[3]) * 1000
   local mean = stat('run_us')
   redis.call('HSET', P .. ':stats', 'run_us', mean > 0 and math.floor(mean * 0.9 + run_us * 0.1) or run_us)
 else
@@ -17,9 +17,10 @@ else
   count('failed:' .. cjson.decode(ARGV[5]).code)
 end
 
--- Drain rate: the time since the job before, if there was a backlog all the while.
+-- Drain rate: the time since the job before, if there was a backlog all the while. A longer time
+-- than this job ran (and 2 s) means that nobody worked in between.
 local previous = stat('finished_us')
-if stat('backlog') == 1 and previous > 0 and now_us > previous then
+if stat('backlog') == 1 and now_us > previous and now_us - previous < run_us + 2000000 then
   local mean = stat('drain_us')
   local sample = now_us - previous
   if mean == 0 or now - stat('drain_ms') > 30000 then mean = sample end

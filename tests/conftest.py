@@ -1,0 +1,42 @@
+"""Fixtures that several layers share: one embedded Redis, one running stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import redis
+
+from cli.embedded_redis import EmbeddedRedis
+from shared.settings import Settings
+from tests.support.stack import DEMO_MODEL, Stack, free_port
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    server = EmbeddedRedis(tmp_path_factory.mktemp("redis"), free_port(), max_bytes=1 << 30)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def settings(redis_server: EmbeddedRedis) -> Settings:
+    """Settings on an empty embedded Redis."""
+    with redis.Redis(port=redis_server.port) as client:
+        client.flushall()
+    return Settings(redis_url=redis_server.url, yolo_model=str(DEMO_MODEL))
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole service with the demo model; leave it as it was found."""
+    with Stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running.start()
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.url, timeout=30) as client:
+        yield client

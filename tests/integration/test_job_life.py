@@ -1,0 +1,441 @@
+"""Every transition of a job, on a real server: the worker's and the gateway's side together."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+
+from shared.errors import IdempotencyConflict, QueueFull, UndecodableImage
+from shared.job_intake import JobIntake
+from shared.job_keys import LANES, result_key
+from shared.job_store import HEARTBEAT_SECONDS, JobStore, failure_meta, success_meta
+from shared.jobs import Attempt, DetectParameters, JobState, NewJob
+from shared.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def store(settings: Settings) -> JobStore:
+    return JobStore(settings)
+
+
+@pytest.fixture
+async def intake(settings: Settings) -> AsyncIterator[JobIntake]:
+    intake = JobIntake(settings)
+    yield intake
+    await intake.close()
+
+
+def job(owner: str = "a", *, image: bytes = b"image", **more: Any) -> NewJob:
+    return NewJob(owner, image, "image/png", 4, 3, DetectParameters(), **more)
+
+
+def claimed(store: JobStore, task_id: str, worker: str = "w1") -> Attempt:
+    attempt = store.claim(task_id, worker)
+    assert isinstance(attempt, Attempt), attempt
+    return attempt
+
+
+async def state_of(intake: JobIntake, task_id: str) -> JobState:
+    found = await intake.read(task_id)
+    assert found is not None
+    return found[0].state
+
+
+async def events_of(store: JobStore, task_id: str) -> list[str]:
+    return [
+        fields[b"status"].decode() for _, fields in store.redis.xrange(f"yolo:events:{task_id}")
+    ]
+
+
+async def test_a_job_from_accept_to_result(intake: JobIntake, store: JobStore) -> None:
+    record, is_new = await intake.accept(new := job(image=b"pixels"))
+    assert is_new
+    assert (record.state, record.position, record.attempts) == (JobState.QUEUED, 1, 0)
+    assert store.redis.llen("yolo") == 1
+
+    attempt = claimed(store, new.task_id)
+    assert attempt.number == 1
+    assert store.image(new.task_id) == b"pixels"
+    assert await state_of(intake, new.task_id) is JobState.PROCESSING
+
+    assert store.complete(attempt, success_meta(new.task_id, {"detections": []}))
+    found = await intake.read(new.task_id)
+    assert found is not None
+    assert found[0].state is JobState.COMPLETED
+    assert found[1] == {"detections": []}
+    assert store.image(new.task_id) is None, "the upload is not kept once it is done"
+    assert await events_of(store, new.task_id) == ["queued", "processing", "completed"]
+
+
+async def test_unknown_is_not_queued_and_queued_is_not_unknown(
+    intake: JobIntake, store: JobStore
+) -> None:
+    assert await intake.read("00000000-0000-0000-0000-000000000000") is None
+    assert store.claim("00000000-0000-0000-0000-000000000000", "w1") == "unknown"
+    record, _ = await intake.accept(job())
+    assert await state_of(intake, record.task_id) is JobState.QUEUED
+
+
+async def test_only_one_of_many_gets_the_job(intake: JobIntake, settings: Settings) -> None:
+    record, _ = await intake.accept(job())
+    outcomes: list[Attempt | str] = []
+    barrier = threading.Barrier(8)
+
+    def claim(number: int) -> None:
+        store = JobStore(settings)
+        barrier.wait()
+        outcomes.append(store.claim(record.task_id, f"w{number}"))
+
+    threads = [threading.Thread(target=claim, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(isinstance(outcome, Attempt) for outcome in outcomes) == 1
+    assert outcomes.count("running") == 7
+
+
+async def test_a_late_finisher_commits_nothing(intake: JobIntake, store: JobStore) -> None:
+    record, _ = await intake.accept(job())
+    first = claimed(store, record.task_id, "w1")
+    assert store.abandon(record.task_id, "worker_lost", attempt=1) == "requeued"
+    assert not store.complete(first, success_meta(record.task_id, {"by": 1})), "it is queued again"
+    second = claimed(store, record.task_id, "w2")
+    assert second.number == 2
+    assert not store.complete(first, success_meta(record.task_id, {"by": 1}))
+    assert not store.fail(first, b"{}", UndecodableImage("no"))
+    assert store.complete(second, success_meta(record.task_id, {"by": 2}))
+    assert not store.complete(second, success_meta(record.task_id, {"by": 3})), "once is enough"
+    found = await intake.read(record.task_id)
+    assert found is not None
+    assert found[1] == {"by": 2}
+    assert (await events_of(store, record.task_id)).count("completed") == 1
+    assert store.claim(record.task_id, "w3") == "finished"
+
+
+async def test_a_committed_failure_is_what_celery_sees_too(
+    intake: JobIntake, store: JobStore
+) -> None:
+    record, _ = await intake.accept(job())
+    error = UndecodableImage("cannot be decoded")
+    attempt = claimed(store, record.task_id)
+    assert store.fail(attempt, failure_meta(record.task_id, error), error)
+    found = await intake.read(record.task_id)
+    assert found is not None
+    assert found[0].state is JobState.FAILED
+    assert found[0].error == {
+        "code": "image_undecodable",
+        "message": "cannot be decoded",
+        "retryable": False,
+    }
+    from worker.app import create_app
+
+    app = create_app(Settings(redis_url=store._settings.redis_url))
+    outcome = app.AsyncResult(record.task_id)
+    assert outcome.state == "FAILURE"
+    assert isinstance(outcome.result, UndecodableImage)
+    app.close()
+
+
+async def test_attempts_are_bounded_and_the_last_one_makes_a_dead_letter(
+    intake: JobIntake, store: JobStore, settings: Settings
+) -> None:
+    record, _ = await intake.accept(job(image=b"poison"))
+    for number in range(1, settings.max_attempts + 1):
+        assert claimed(store, record.task_id).number == number
+        outcome = store.abandon(record.task_id, "worker_lost", attempt=number)
+        assert outcome == ("dead" if number == settings.max_attempts else "requeued")
+        assert store.abandon(record.task_id, "worker_lost", attempt=number) == "stale"
+    found = await intake.read(record.task_id)
+    assert found is not None
+    assert found[0].error is not None
+    assert found[0].error["code"] == "worker_lost"
+
+    letter = store.dead_letter(record.task_id)
+    assert letter is not None
+    assert [attempt["attempt"] for attempt in letter.history] == [1, 2, 3]
+    assert {attempt["reason"] for attempt in letter.history} == {"worker_lost"}
+    assert store.dead_image(record.task_id) == b"poison"
+
+    new_id = store.retry_dead(record.task_id)
+    assert new_id is not None
+    assert new_id != record.task_id
+    assert store.image(new_id) == b"poison"
+    assert await state_of(intake, new_id) is JobState.QUEUED
+    assert await state_of(intake, record.task_id) is JobState.FAILED
+    assert store.dead_letters() == []
+
+
+async def test_dead_letters_are_bounded_in_number_and_bytes(settings: Settings) -> None:
+    tight = settings.model_copy(
+        update={"dead_max_jobs": 3, "dead_max_bytes": 250, "max_attempts": 1}
+    )
+    intake, store = JobIntake(tight), JobStore(tight)
+    ids = []
+    for size in (10, 10, 10, 10, 100, 200):
+        record, _ = await intake.accept(job(image=bytes(size)))
+        claimed(store, record.task_id)
+        assert store.abandon(record.task_id, "timeout", attempt=1) == "dead"
+        ids.append(record.task_id)
+    assert [letter.task_id for letter in store.dead_letters()] == [ids[5]]
+    assert store.dead_image(ids[4]) is None
+    assert store.purge_dead([ids[5]]) == 1
+    assert store.redis.keys("yolo:dead*") == []
+    await intake.close()
+
+
+async def test_a_job_that_waits_too_long_expires(settings: Settings) -> None:
+    hasty = settings.model_copy(update={"max_queue_seconds": 1})
+    intake, store = JobIntake(hasty), JobStore(hasty)
+    record, _ = await intake.accept(job())
+    other, _ = await intake.accept(job())
+    deadline = time.monotonic() + 5
+    while await state_of(intake, record.task_id) is JobState.QUEUED:
+        assert time.monotonic() < deadline
+    assert await state_of(intake, record.task_id) is JobState.EXPIRED
+    assert store.claim(record.task_id, "w1") == "finished"
+    store.heartbeat("w1", {"ready": 1}, [])
+    assert await events_of(store, other.task_id) == ["queued", "expired"]
+    queue = await intake.queue()
+    assert queue.depth == 0
+    assert queue.stats["queued_bytes"] == 0
+    assert store.redis.keys("yolo:image:*") == []
+    await intake.close()
+
+
+async def test_the_queue_is_bounded_in_jobs_and_bytes(settings: Settings) -> None:
+    small = settings.model_copy(update={"max_queue_jobs": 3, "max_queue_bytes": 1000})
+    intake, store = JobIntake(small), JobStore(small)
+    for _ in range(3):
+        record, _ = await intake.accept(job(image=bytes(100)))
+    with pytest.raises(QueueFull, match="3 jobs"):
+        await intake.accept(job())
+    with pytest.raises(QueueFull):
+        await intake.admit(10)
+    assert len(store.redis.keys("yolo:image:*")) == 3, "a refused image is not kept"
+    claimed(store, record.task_id)
+    await intake.accept(job(image=bytes(700)))
+    claimed(store, store.redis.zrange("yolo:lane:0", 0, 0)[0].decode())
+    with pytest.raises(QueueFull):
+        await intake.accept(job(image=bytes(201)))
+    await intake.accept(job(image=bytes(100)))
+    await intake.close()
+
+
+async def test_retry_after_follows_the_measured_drain_rate(settings: Settings) -> None:
+    small = settings.model_copy(update={"max_queue_jobs": 40})
+    intake, store = JobIntake(small), JobStore(small)
+    store.heartbeat("w1", {"ready": 1}, [])
+    ids = [(await intake.accept(job()))[0].task_id for _ in range(40)]
+    for task_id in ids[:20]:
+        attempt = claimed(store, task_id)
+        await anyio.sleep(0.02)  # the work
+        store.complete(attempt, success_meta(task_id, {}))
+    queue = await intake.queue()
+    assert queue.drain_rate is not None
+    assert 15 < queue.drain_rate < 50
+    for _ in range(20):
+        await intake.accept(job())
+    with pytest.raises(QueueFull) as refusal:
+        await intake.accept(job())
+    expected = max(1.0, 40 / 10 / queue.drain_rate)
+    assert refusal.value.retry_after_seconds == pytest.approx(expected, rel=0.2)
+    record, _ = (await intake.read(ids[39])) or (None, None)
+    assert record is not None
+    assert record.eta_ms is not None
+    assert record.position == 20
+    assert record.eta_ms == pytest.approx(1000 * 21 / queue.drain_rate, rel=0.3)
+    await intake.close()
+
+
+async def test_one_clients_backlog_does_not_hold_up_another(
+    intake: JobIntake, store: JobStore
+) -> None:
+    for _ in range(200):
+        await intake.accept(job("heavy"))
+    record, _ = await intake.accept(job("light"))
+    assert record.position == 2, "next in turn after one job of the other client"
+    assert store.redis.llen("yolo") == 200
+    assert store.redis.llen("yolo.1") == 1
+    several = [(await intake.accept(job(f"client-{n}")))[0] for n in range(LANES)]
+    assert max(one.position or 0 for one in several[: LANES - 2]) <= LANES
+
+
+async def test_idempotency(intake: JobIntake) -> None:
+    first, new = await intake.accept(job(idempotency_key="a:k", fingerprint="f1"))
+    again, new_again = await intake.accept(job(idempotency_key="a:k", fingerprint="f1"))
+    assert (new, new_again) == (True, False)
+    assert again.task_id == first.task_id
+    with pytest.raises(IdempotencyConflict):
+        await intake.accept(job(idempotency_key="a:k", fingerprint="f2"))
+    other, _ = await intake.accept(job(idempotency_key="b:k", fingerprint="f2"))
+    assert other.task_id != first.task_id
+    assert (await intake.queue()).depth == 2
+
+
+class Clock:
+    """Moves the recorded times of Redis' side back, instead of waiting."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._redis = store.redis
+
+    def pass_(self, seconds: float) -> None:
+        ms = int(seconds * 1000)
+        for member, score in self._redis.zrange("yolo:leases", 0, -1, withscores=True):
+            self._redis.zadd("yolo:leases", {member: score - ms})
+        for key, names in (
+            ("yolo:stats", ("grace_until_ms",)),
+            ("yolo:marks", [f"at:{lane}" for lane in range(LANES)]),
+        ):
+            for name in names:
+                if self._redis.hexists(key, name):
+                    self._redis.hincrby(key, name, -ms)
+
+
+async def test_a_lost_workers_job_goes_to_another(
+    intake: JobIntake, store: JobStore, settings: Settings
+) -> None:
+    record, _ = await intake.accept(job())
+    store.heartbeat("w2", {"ready": 1}, [])
+    claimed(store, record.task_id, "w1")
+    store.redis.delete("yolo")  # its message went with the worker
+    assert store.heartbeat("w2", {"ready": 1}, []).requeued == 0, "the lease is fresh"
+    Clock(store).pass_(settings.lease_seconds + 1)
+    assert store.heartbeat("w2", {"ready": 1}, []).requeued == 1
+    assert store.redis.llen("yolo") == 1
+    assert claimed(store, record.task_id, "w2").number == 2
+
+
+async def test_a_healthy_long_job_keeps_its_lease(
+    intake: JobIntake, store: JobStore, settings: Settings
+) -> None:
+    record, _ = await intake.accept(job())
+    store.heartbeat("w2", {"ready": 1}, [])
+    attempt = claimed(store, record.task_id, "w1")
+    for _ in range(5):
+        Clock(store).pass_(settings.lease_seconds - 1)
+        store.heartbeat("w1", {"ready": 1}, [record.task_id])
+        recovered = store.heartbeat("w2", {"ready": 1}, [])
+        assert (recovered.requeued, recovered.republished) == (0, 0)
+    assert store.complete(attempt, success_meta(record.task_id, {}))
+
+
+async def test_only_the_holder_can_renew(
+    intake: JobIntake, store: JobStore, settings: Settings
+) -> None:
+    record, _ = await intake.accept(job())
+    store.heartbeat("w2", {"ready": 1}, [])
+    claimed(store, record.task_id, "w1")
+    Clock(store).pass_(settings.lease_seconds + 1)
+    assert store.heartbeat("w2", {"ready": 1}, [record.task_id]).requeued == 1
+
+
+async def test_nobody_loses_a_lease_because_redis_was_away(
+    intake: JobIntake, store: JobStore, settings: Settings
+) -> None:
+    record, _ = await intake.accept(job())
+    store.heartbeat("w1", {"ready": 1}, [])
+    attempt = claimed(store, record.task_id, "w1")
+    # Redis away for longer than a lease: nobody could renew, nobody could sweep.
+    Clock(store).pass_(settings.lease_seconds * 3)
+    store.redis.hincrby("yolo:stats", "swept_ms", -int(settings.lease_seconds * 3000))
+    assert store.heartbeat("w2", {"ready": 1}, []).requeued == 0
+    store.heartbeat("w1", {"ready": 1}, [record.task_id])
+    assert store.heartbeat("w2", {"ready": 1}, []).requeued == 0
+    assert store.complete(attempt, success_meta(record.task_id, {}))
+
+
+async def test_a_job_whose_message_vanished_gets_a_new_one(
+    intake: JobIntake, store: JobStore, settings: Settings
+) -> None:
+    clock = Clock(store)
+    lost, _ = await intake.accept(job())
+    assert store.redis.rpop("yolo") is not None  # taken by a worker that dies at once
+    store.heartbeat("w1", {"ready": 1}, [])
+    clock.pass_(settings.lease_seconds + 1)
+    assert store.heartbeat("w1", {"ready": 1}, []).republished == 1, "empty list, queued job"
+    assert store.redis.llen("yolo") == 1
+
+    # The same behind a backlog: a later job of the lane has been taken.
+    later = [(await intake.accept(job()))[0] for _ in range(3)]
+    store.redis.rpop("yolo")
+    store.redis.rpop("yolo")
+    claimed(store, later[0].task_id)
+    for _ in range(3):
+        clock.pass_(settings.lease_seconds + 1)
+        store.heartbeat("w1", {"ready": 1}, [later[0].task_id])
+    head = json.loads(store.redis.lrange("yolo", -1, -1)[0])
+    assert head["headers"]["id"] == lost.task_id, "next in line again"
+    assert store.redis.llen("yolo") >= 3
+
+
+async def test_a_waiting_backlog_is_not_taken_for_vanished(
+    intake: JobIntake, store: JobStore, settings: Settings
+) -> None:
+    clock = Clock(store)
+    ids = [(await intake.accept(job()))[0].task_id for _ in range(20)]
+    for task_id in ids[:5]:
+        store.redis.rpop("yolo")
+        attempt = claimed(store, task_id)
+        store.complete(attempt, success_meta(task_id, {}))
+        clock.pass_(settings.lease_seconds + 1)
+        assert store.heartbeat("w1", {"ready": 1}, []).republished == 0
+    assert store.redis.llen("yolo") == 15
+
+
+async def test_ready_processes_are_forgotten_with_their_worker(
+    intake: JobIntake, store: JobStore
+) -> None:
+    store.heartbeat("w1", {"ready": 2}, [])
+    store.heartbeat("w2", {"ready": 3}, [])
+    assert (await intake.queue()).ready_slots == 5
+    store.redis.zadd("yolo:workers-seen", {"w1": 0})
+    store.heartbeat("w2", {"ready": 3}, [])
+    queue = await intake.queue()
+    assert queue.ready_slots == 3
+    assert list(queue.workers) == ["w2"]
+    store.leave("w2")
+    store.redis.hset("yolo:stats", "slots_ms", int(time.time() * 1000 - 11_000))
+    assert (await intake.queue()).ready_slots == 0
+
+
+async def test_result_and_record_live_equally_long(
+    intake: JobIntake, store: JobStore, settings: Settings
+) -> None:
+    record, _ = await intake.accept(job())
+    queued_ttl = store.redis.ttl(f"yolo:job:{record.task_id}")
+    assert queued_ttl > settings.max_queue_seconds, "a queued job outlives the result TTL"
+    attempt = claimed(store, record.task_id)
+    store.complete(attempt, success_meta(record.task_id, {}))
+    for key in (f"yolo:job:{record.task_id}", result_key(record.task_id)):
+        assert (
+            settings.result_ttl_seconds - 2 <= store.redis.ttl(key) <= settings.result_ttl_seconds
+        )
+
+
+async def test_nothing_is_left_when_its_time_is_over(settings: Settings) -> None:
+    """Every key of a job has a time to live; no janitor has to come by."""
+    brief = settings.model_copy(update={"result_ttl_seconds": 1})
+    intake, store = JobIntake(brief), JobStore(brief)
+    for _ in range(5):
+        record, _ = await intake.accept(job())
+        store.complete(claimed(store, record.task_id), success_meta(record.task_id, {}))
+    store.redis.delete("yolo")
+    deadline = time.monotonic() + 5
+    while (left := set(store.redis.keys("*"))) != {b"yolo:stats", b"yolo:marks"}:
+        assert time.monotonic() < deadline, left
+    assert settings.lease_seconds / 3 > HEARTBEAT_SECONDS
+    await intake.close()

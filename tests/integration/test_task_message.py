@@ -1,0 +1,46 @@
+"""Our message against what the installed Celery itself puts on the wire."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from shared.job_keys import LANES, lane_queue
+from shared.settings import Settings
+from shared.task_message import task_message
+from worker.app import create_app
+
+
+@pytest.fixture
+def app(settings: Settings):  # type: ignore[no-untyped-def]
+    app = create_app(settings)
+    yield app
+    app.pool.force_close_all()
+    app.close()
+
+
+def test_it_has_the_form_of_celerys_own(app, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    app.send_task("yolo.detect", task_id="the-id", ignore_result=True)
+    with app.connection_for_read() as connection:
+        client = connection.default_channel.client
+        theirs = json.loads(client.rpop("yolo"))
+    ours = json.loads(task_message("the-id", "yolo"))
+    assert ours.keys() == theirs.keys()
+    assert set(ours["headers"]) <= set(theirs["headers"])
+    for name, value in ours["headers"].items():
+        if name != "origin":
+            assert theirs["headers"][name] == value, name
+    assert ours["properties"].keys() == theirs["properties"].keys()
+    for name in ("correlation_id", "delivery_mode", "priority", "body_encoding"):
+        assert ours["properties"][name] == theirs["properties"][name]
+    assert ours["body"] == theirs["body"]
+    assert ours["content-type"] == theirs["content-type"]
+
+
+def test_the_app_takes_json_alone_from_every_lane(app) -> None:  # type: ignore[no-untyped-def]
+    assert app.conf.accept_content == ["json"]
+    assert app.conf.result_accept_content == ["json"]
+    assert app.conf.task_serializer == app.conf.result_serializer == "json"
+    names = {queue.name for queue in app.conf.task_queues}
+    assert names == {lane_queue("yolo", lane) for lane in range(LANES)}

@@ -1,0 +1,1 @@
+"""What tests, chaos and benchmarks start the real thing with."""

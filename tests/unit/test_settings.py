@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from shared.settings import Settings
+from worker.cores import allowed_cores, threads_per_process
+
+
+def test_the_environment_wins_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESULT_TTL_SECONDS", "7")
+    monkeypatch.setenv("API_KEYS", "one, two,")
+    settings = Settings()
+    assert settings.result_ttl_seconds == 7
+    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "70000"),
+        ("MAX_ATTEMPTS", "0"),
+        ("RATE_LIMIT", "ten a day"),
+        ("LEASE_SECONDS", "60"),
+        ("YOLO_RUNTIME", "abacus"),
+        ("YOLO_QUEUE", "no spaces"),
+        ("YOLO_MODEL_SHA256", "abc"),
+    ],
+)
+def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=name.lower() if name != "LEASE_SECONDS" else name):
+        Settings()
+
+
+def test_settings_are_frozen_and_hide_secrets() -> None:
+    settings = Settings(api_keys=("hush",), redis_url="redis://:secret@host:1/0")
+    with pytest.raises(ValidationError):
+        settings.port = 1  # type: ignore[misc]
+    assert "hush" not in repr(settings)
+    assert "secret" not in settings.masked_redis_url()
+
+
+def test_cores_follow_the_cgroup_quota(tmp_path: Path) -> None:
+    assert allowed_cores(tmp_path) >= 1
+    (tmp_path / "cpu.max").write_text("50000 100000")
+    assert allowed_cores(tmp_path) == 1
+    (tmp_path / "cpu.max").write_text("max 100000")
+    assert allowed_cores(tmp_path) == allowed_cores(tmp_path / "none")
+
+
+def test_threads_per_process_is_never_zero() -> None:
+    assert threads_per_process(1) == allowed_cores()
+    assert threads_per_process(1000) == 1
+
+
+def test_the_settings_table_is_up_to_date() -> None:
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    from cli.settings_table import settings as print_table
+
+    out = StringIO()
+    with redirect_stdout(out):
+        print_table()
+    table = Path(__file__).parents[2] / "docs" / "settings.md"
+    assert table.read_text() == out.getvalue(), (
+        "run: .venv/bin/yolo-queue settings > docs/settings.md"
+    )
