@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: run test check setup setup-dev
+.PHONY: run test check chaos setup setup-dev
 
 run: setup ## the whole service on this machine
 	@exec $(BIN)/yolo-queue up
@@ -33,3 +33,6 @@ $(VENV)/.%: pyproject.toml constraints.txt $(BIN)/uv
 	@if command -v nvidia-smi >/dev/null || ! UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 $(UV) --torch-backend=cpu -e '.[$*]' 2>/dev/null; then \
 		$(UV) -e '.[$*]'; fi
 	@touch $@
+
+chaos: setup-dev ## kill everything in turn under load, then account for every job
+	$(BIN)/python -m tests.chaos

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import redis
@@ -43,8 +44,10 @@ class EmbeddedRedis:
             str(get_binary_path()),
             *("--bind", "127.0.0.1", "--port", str(self.port)),
             *("--dir", str(self.folder), "--daemonize", "no"),
-            # Everything that was accepted is in this file; snapshots would add nothing.
-            *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+            # Everything that was accepted is in this file; snapshots would add nothing. "no" writes
+            # before it answers, so a killed server loses nothing ("everysec" may answer first, see
+            # docs/decisions/0002-durability.md); `sync` covers a machine that loses power.
+            *("--appendonly", "yes", "--appendfsync", "no", "--save", ""),
             *("--maxmemory", str(self._max_bytes), "--maxmemory-policy", "noeviction"),
             *("--loglevel", "notice", "--logfile", str(log_path)),
         ]
@@ -66,6 +69,12 @@ class EmbeddedRedis:
 
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    def sync(self) -> None:
+        """Have the kernel put the append-only file on the disk; call it every second."""
+        for path in (self.folder / "appendonlydir").glob("*.incr.aof"):
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                os.fdatasync(file.fileno())
 
     def stop(self) -> None:
         """Stop it in order, its file flushed."""

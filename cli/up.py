@@ -30,6 +30,8 @@ from shared.errors import StartupError
 from shared.redis_client import UNAVAILABLE, connect
 from shared.settings import Settings
 
+SYNC_SECONDS = 1
+
 
 def up() -> None:
     """Start Redis (unless REDIS_URL is set), workers, gateway and Flower; Ctrl-C drains."""
@@ -117,7 +119,8 @@ def _supervise(
 
 
 class _Watcher(threading.Thread):
-    """Says when the service is ready, and ends it when Redis dies under it."""
+    """Says when the service is ready, has Redis' file synced every second, and ends the service
+    when Redis dies under it."""
 
     def __init__(self, settings: Settings, server: EmbeddedRedis | None) -> None:
         super().__init__(daemon=True)
@@ -132,6 +135,7 @@ class _Watcher(threading.Thread):
 
     def run(self) -> None:
         ready = False
+        synced_at = 0.0
         while not self._stopped.wait(0.25):
             if self._server and not self._server.running():
                 self.redis_died = True
@@ -141,6 +145,9 @@ class _Watcher(threading.Thread):
                 )
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
+            if self._server and time.monotonic() - synced_at > SYNC_SECONDS:
+                self._server.sync()
+                synced_at = time.monotonic()
             if not ready and (processes := self._ready_processes()):
                 ready = True
                 seconds = time.monotonic() - self._began

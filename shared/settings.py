@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         5, gt=0, description="From the soft limit to the hard limit, which kills the process."
     )
     lease_seconds: float = Field(
-        15,
+        10,
         ge=2,
         description="A job whose worker has not renewed its lease for so long is given "
         "to another worker.",

@@ -97,7 +97,7 @@ def _set_up_logging(**_: Any) -> None:
 def _prepare_parent(sender: Any, **_: Any) -> None:
     from worker import pool_process
 
-    pool_process.prepare_parent(settings)
+    pool_process.prepare_parent(settings, sender.hostname)
     sender.app.steps["consumer"].add("worker.presence:Presence")
 
 

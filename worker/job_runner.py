@@ -84,7 +84,7 @@ def _work(process: PoolProcess, attempt: Attempt) -> dict[str, Any]:
     decoded = decode(
         image,
         max_pixels=settings.max_image_pixels,
-        min_side=_side_needed(parameters, settings.annotated_max_side),
+        min_side=side_needed(parameters, settings.annotated_max_side),
     )
     decoded_at = time.perf_counter()
     prediction = process.detector.predict(decoded, parameters)
@@ -113,7 +113,7 @@ def _work(process: PoolProcess, attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _side_needed(parameters: DetectParameters, annotated_max_side: int) -> int:
+def side_needed(parameters: DetectParameters, annotated_max_side: int) -> int:
     """Longer side in pixels that the network and the picture can use; 0 if all of it."""
     if parameters.annotate:
         return max(parameters.imgsz, annotated_max_side) if annotated_max_side else 0

@@ -50,18 +50,27 @@ class PoolProcess:
 
 
 _this: PoolProcess | None = None
+_worker = ""
 
 
-def worker_name(hostname: str, parent_pid: int) -> str:
-    """Identity of a worker: a restarted one has another, so it never renews its forerunner's."""
-    return f"{hostname}/{parent_pid}"
+def name_worker(hostname: str) -> None:
+    """In the parent, before the fork: a restarted worker has another name, so that it never renews
+    the leases of its forerunner."""
+    global _worker
+    _worker = f"{hostname}/{os.getpid()}"
 
 
-def prepare_parent(settings: Settings) -> None:
+def worker_name() -> str:
+    """The name that leases are under, the same in the parent and its children."""
+    return _worker
+
+
+def prepare_parent(settings: Settings, hostname: str) -> None:
     """In the parent, before the fork: get the weights, and load code but no model.
 
     Exits with one clear line if there are no weights to serve.
     """
+    name_worker(hostname)
     fetch(settings.yolo_model, timeout_seconds=DOWNLOAD_SECONDS)
     try:
         find_weights(settings)
@@ -85,7 +94,6 @@ def start(settings: Settings) -> None:
     from worker.detector import Detector
 
     index = current_process().index
-    parent = os.getppid()
     try:
         detector = Detector(
             settings,
@@ -95,8 +103,7 @@ def start(settings: Settings) -> None:
     except StartupError as error:
         _report_error(error.message)
         signal.pause()  # The parent stops the worker; leaving now would only be replaced.
-    hostname = _hostname()
-    _this = PoolProcess(settings, detector, JobStore(settings), worker_name(hostname, parent))
+    _this = PoolProcess(settings, detector, JobStore(settings), _worker)
     _CELL.pack_into(_board, 4 * index, os.getpid())
     log.info("pool process %d has its model on %s", index, detector.device)
 
@@ -126,9 +133,3 @@ def load_error() -> str:
 def _report_error(message: str) -> None:
     text = message.encode()[: _ERROR_BYTES - 1]
     _board[_ERROR_AT : _ERROR_AT + len(text)] = text
-
-
-def _hostname() -> str:
-    from celery import current_app
-
-    return str(getattr(current_app, "worker_hostname", None) or "worker")

@@ -28,16 +28,11 @@ CONSUMING_SECONDS = 10
 """Without an echo for so long, an idle worker is not consuming."""
 
 _store: JobStore | None = None
-_name = ""
 
 
 def parent_store() -> JobStore | None:
     """The parent's store, once its consumer has started."""
     return _store
-
-
-def parent_name() -> str:
-    return _name
 
 
 class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -53,9 +48,8 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
         self._probe_pending = False
 
     def start(self, consumer: Any) -> None:
-        global _store, _name
+        global _store
         settings = consumer.app.settings
-        _name = pool_process.worker_name(consumer.hostname, os.getpid())
         if _store is None:
             # Short, since it holds up the event loop: a beat that fails is followed by another.
             _store = JobStore(settings, timeout_seconds=1.5)
@@ -71,13 +65,13 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
         if _store is not None:
             # If Redis is away, the entry goes by itself after three missed beats.
             with suppress(*UNAVAILABLE):
-                _store.leave(_name)
+                _store.leave(pool_process.worker_name())
 
     def _listen(self, consumer: Any, queue: str) -> None:
         """Consume a queue of one's own on the very channel that jobs come through: an echo there
         proves that jobs would come too, which an answer to ping does not."""
         channel = consumer.task_consumer.channel
-        name = f"{queue}.probe.{_name}"
+        name = f"{queue}.probe.{pool_process.worker_name()}"
         self._probe = Queue(name, Exchange(""), routing_key=name, durable=False)
         self._echo = Consumer(
             channel, [self._probe], callbacks=[self._heard], no_ack=True, accept=["json"]
@@ -101,7 +95,9 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
             return
         running = [request.id for request in list(state.active_requests)]
         try:
-            recovered = store.heartbeat(_name, self._report(consumer, len(running)), running)
+            recovered = store.heartbeat(
+                pool_process.worker_name(), self._report(consumer, len(running)), running
+            )
             self._probe_if_due(store)
         except UNAVAILABLE as error:
             log.warning("no heartbeat: %s", error)

@@ -9,7 +9,7 @@ from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
 
 from shared.redis_client import UNAVAILABLE
-from worker import presence
+from worker import pool_process, presence
 
 log = logging.getLogger("yolo_queue.worker")
 
@@ -32,7 +32,7 @@ class JobRequest(Request):  # type: ignore[misc]
             self._abandon("worker_lost")
 
     def _abandon(self, reason: str) -> None:
-        store, worker = presence.parent_store(), presence.parent_name()
+        store, worker = presence.parent_store(), pool_process.worker_name()
         if store is None:
             return
         try:

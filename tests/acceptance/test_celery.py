@@ -66,16 +66,16 @@ def test_a_producer_without_a_gateway(stack: Stack, client: httpx.Client) -> Non
 def test_an_inline_task_that_makes_no_sense_fails_and_harms_nobody(
     stack: Stack, client: httpx.Client
 ) -> None:
+    app = create_app(Settings(redis_url=stack.redis.url))
     for arguments in (
         {"image": "not base64!"},
         {"image": base64.b64encode(b"no image").decode()},
         {"image": base64.b64encode(photograph()).decode(), "conf": 7},
     ):
-        app = create_app(Settings(redis_url=stack.redis.url))
         outcome = app.send_task("yolo.detect", kwargs=arguments)
         wait_until(outcome.ready, seconds=20, what="the task ends")
         assert outcome.state == "FAILURE"
         assert isinstance(outcome.result, InvalidTask)
-        app.pool.force_close_all()
-        app.close()
+    app.pool.force_close_all()
+    app.close()
     assert client.get("/ready").status_code == 200

@@ -1,0 +1,56 @@
+"""The real worker app with a detector that only takes time: measures everything around the model.
+
+    SIMULATED_MS=50 celery -A bench.simulated_app worker
+
+With SIMULATED_MS=0 (the default) decode and encode are skipped too, so that what is left is the
+queue plane: gateway, Redis, Celery, job records.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from shared.jobs import DetectParameters
+from shared.settings import Settings
+from worker import detector, job_runner, pool_process
+from worker.app import app as app
+from worker.images import DecodedImage
+
+LATENCY_SECONDS = float(os.environ.get("SIMULATED_MS", "0")) / 1000
+_BLANK = np.zeros((4, 4, 3), np.uint8)
+
+
+class SimulatedDetector:
+    """Sleeps instead of computing: as many as wanted fit on one core."""
+
+    device = "none"
+    names = {0: "thing"}  # noqa: RUF012
+    task = "detect"
+    model_name = "simulated"
+
+    def __init__(self, settings: Settings, **_: Any) -> None:
+        pass
+
+    def predict(self, image: DecodedImage, parameters: DetectParameters) -> detector.Prediction:
+        if LATENCY_SECONDS:
+            time.sleep(LATENCY_SECONDS)
+        found = {
+            "name": "thing",
+            "class": 0,
+            "confidence": 0.5,
+            "box": dict.fromkeys(("x1", "y1"), 1.0),
+        }
+        return detector.Prediction([found], None, LATENCY_SECONDS * 1000, 0.0)
+
+
+def _no_decode(image: bytes, **_: Any) -> DecodedImage:
+    return DecodedImage(_BLANK, 4, 4)
+
+
+detector.Detector = SimulatedDetector  # type: ignore[assignment, misc]
+job_runner.decode = _no_decode  # type: ignore[assignment]
+pool_process.prepare_parent = lambda settings, hostname: pool_process.name_worker(hostname)

@@ -1,0 +1,1 @@
+"""The promises of docs/reliability.md, tried by killing things: `make chaos`."""

@@ -1,0 +1,141 @@
+"""A real stack under steady load while its parts are killed; then every job is accounted for.
+
+python -m tests.chaos --jobs 500 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+import redis
+
+from tests.chaos.cases import Case, broken_case, healthy_cases, poison_case
+from tests.chaos.faults import Saboteur, finished
+from tests.chaos.load import Load
+from tests.chaos.reconcile import Verdict, reconcile
+from tests.support.stack import Stack, wait_until
+
+# Faults in the order of a run; a longer run goes through them more than once.
+ROUND = (
+    "pool process SIGKILL",
+    "Redis SIGKILL",
+    "worker SIGKILL",
+    "gateway SIGTERM",
+    "pool process SIGKILL",
+    "Redis paused",
+    "worker paused",
+    "gateway SIGKILL",
+    "worker SIGTERM",
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=2, help="how often each fault happens")
+    parser.add_argument("--rate", type=float, default=5.0, help="jobs sent a second")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="yolo-queue-chaos-"))
+    say(f"logs: {folder}")
+    verdict, load, saboteur = run(folder, arguments)
+    report(verdict, load, saboteur, time.monotonic() - began)
+    return 1 if verdict.discrepancies or load.unexpected else 0
+
+
+def run(folder: Path, arguments: argparse.Namespace) -> tuple[Verdict, Load, Saboteur]:
+    stack = Stack(
+        folder,
+        RESULT_TTL_SECONDS="3600",
+        TASK_TIME_LIMIT_SECONDS="20",
+        TASK_KILL_GRACE_SECONDS="2",
+    )
+    with stack:
+        stack.redis.start()
+        stack.gateway = stack.start_gateway()
+        saboteur = Saboteur(stack, arguments.seed)
+        stack.workers = [saboteur.start_worker() for _ in range(2)]
+        cases = make_cases(arguments.jobs, arguments.seed)
+        stack.wait_ready(processes=4)
+
+        load = Load(stack.url, cases, arguments.rate)
+        load.start()
+        order = list(ROUND) * arguments.rounds
+        random.Random(arguments.seed).shuffle(order)
+        kinds = saboteur.kinds()
+        for name in order:
+            say(f"{name} ...")
+            kinds[name]()
+            time.sleep(2)  # steady load between faults
+        load.finish()
+        say("all sent; waiting for the last jobs")
+        client = redis.Redis(port=stack.redis.port, socket_timeout=10)
+        try:
+            wait_until(
+                lambda: finished(client) >= len(load.accepted), seconds=180, what="all jobs end"
+            )
+        except AssertionError as error:
+            say(str(error))
+        with httpx.Client(base_url=stack.url, timeout=30) as api:
+            verdict = reconcile(api, client, load.accepted, saboteur.faults)
+        verdict.discrepancies += leftovers(client)
+        if verdict.discrepancies:
+            say(stack.logs()[-20000:])
+    return verdict, load, saboteur
+
+
+def make_cases(jobs: int, seed: int) -> list[Case]:
+    """Mostly healthy jobs of mixed sizes, in a seeded order, with poison and rubbish among them."""
+    source = random.Random(seed)
+    special = [poison_case(kind) for kind in ("kill", "kill", "hang", "raise", "slow")]
+    special += [broken_case(seed + number) for number in range(max(3, jobs // 50))]
+    healthy = healthy_cases()
+    cases = special[3:] + [source.choice(healthy) for _ in range(jobs - len(special))]
+    source.shuffle(cases)
+    # The ones that take long go first, or the run would wait for them at its end.
+    slow = [case for case in cases if case.name == "slow"]
+    return special[:3] + slow + [case for case in cases if case.name != "slow"]
+
+
+def leftovers(client: redis.Redis) -> list[str]:
+    """What must be gone once every job has ended."""
+    left = [f"lease left: {name!r}" for name in client.zrange("yolo:leases", 0, -1)]
+    left += [f"image left: {name!r}" for name in client.keys("yolo:image:*")]
+    left += [f"job left in {key!r}" for key in client.keys("yolo:lane:*")]
+    if int(client.hget("yolo:stats", "queued_bytes") or 0):
+        left.append("queued_bytes is not 0")
+    return left
+
+
+def report(verdict: Verdict, load: Load, saboteur: Saboteur, seconds: float) -> None:
+    names = [fault.name for fault in saboteur.faults]
+    print("\n| fault | times | recoveries | p50 s | max s |\n| --- | --- | --- | --- | --- |")
+    for name, times in sorted(verdict.recoveries.items()):
+        median = f"{statistics.median(times):.1f}" if times else "-"
+        longest = f"{max(times):.1f}" if times else "-"
+        print(f"| {name} | {names.count(name)} | {len(times)} | {median} | {longest} |")
+    print(f"\njobs accepted: {verdict.jobs}, ended: {verdict.states}")
+    print(f"attempts: {dict(sorted(verdict.attempts.items()))}")
+    print(
+        f"refused and sent again: {load.refusals}; slowest refusal {load.slowest_refusal_seconds:.2f} s"
+    )
+    print(f"took {seconds:.0f} s")
+    for line in [*load.unexpected, *verdict.discrepancies]:
+        print("DISCREPANCY", line)
+    print("nothing lost, nothing twice" if not verdict.discrepancies else "FAILED")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

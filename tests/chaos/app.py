@@ -1,0 +1,40 @@
+"""The real worker app, with a real model that some images can kill, hang or confuse.
+
+An image says what it does to its process by the colour of its first pixel; see `POISON`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from shared.jobs import DetectParameters
+from worker import detector
+from worker.app import app as app
+from worker.images import DecodedImage
+
+SLOW_SECONDS = 17
+"""Longer than a lease: a healthy job that must not be taken for a lost one."""
+
+POISON = {"kill": (1, 2, 3), "hang": (3, 2, 1), "raise": (2, 3, 1), "slow": (3, 1, 2)}
+"""What an image does, by its first pixel in BGR."""
+
+
+class VulnerableDetector(detector.Detector):
+    def predict(self, image: DecodedImage, parameters: DetectParameters) -> detector.Prediction:
+        first = tuple(int(value) for value in image.pixels[0, 0])
+        if first == POISON["kill"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if first == POISON["hang"]:
+            # Like a loop in native code: the soft limit's signal is not heard.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
+            time.sleep(3600)
+        if first == POISON["raise"]:
+            raise RuntimeError("poison")
+        if first == POISON["slow"]:
+            time.sleep(SLOW_SECONDS)
+        return super().predict(image, parameters)
+
+
+detector.Detector = VulnerableDetector  # type: ignore[misc]

@@ -1,0 +1,174 @@
+"""What is done to a running stack, and how long it takes to recover."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httpx
+import redis
+
+from tests.support.stack import Stack, pool_pids, wait_until
+
+WORKER_APP = "tests.chaos.app"
+
+
+@dataclass
+class Fault:
+    name: str
+    at: float
+    victims: list[str] = field(default_factory=list)
+    recovered_seconds: float | None = None
+    """For Redis and the gateway: until a job that was sent afterwards is completed or accepted."""
+
+
+class Saboteur:
+    def __init__(self, stack: Stack, seed: int) -> None:
+        self._stack = stack
+        self._random = random.Random(seed)
+        self._redis = redis.Redis(port=stack.redis.port, socket_timeout=10)
+        self.faults: list[Fault] = []
+        self._names: dict[int, str] = {}
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        name = f"w{len(self._stack.processes)}"
+        worker = self._stack.start_worker(name, app=WORKER_APP)
+        self._names[worker.pid] = f"{name}@test/{worker.pid}"
+        return worker
+
+    def kinds(self) -> dict[str, Callable[[], None]]:
+        return {
+            "pool process SIGKILL": self.kill_pool_process,
+            "worker SIGKILL": self.kill_worker,
+            "worker paused": self.pause_worker,
+            "worker SIGTERM": self.terminate_worker,
+            "gateway SIGTERM": lambda: self.restart_gateway(signal.SIGTERM),
+            "gateway SIGKILL": lambda: self.restart_gateway(signal.SIGKILL),
+            "Redis SIGKILL": self.kill_redis,
+            "Redis paused": self.pause_redis,
+        }
+
+    def kill_pool_process(self) -> None:
+        worker, jobs = self._busy_worker()
+        pids = pool_pids(worker)
+        self._note("pool process SIGKILL", jobs)
+        for pid in pids:  # all of them: those that are in the middle of a job are among them
+            os.kill(pid, signal.SIGKILL)
+
+    def kill_worker(self) -> None:
+        worker, jobs = self._busy_worker()
+        pids = pool_pids(worker)
+        self._note("worker SIGKILL", jobs)
+        for pid in (worker.pid, *pids):
+            os.kill(pid, signal.SIGKILL)
+        worker.wait()
+        self._replace(worker)
+
+    def terminate_worker(self) -> None:
+        worker, jobs = self._busy_worker()
+        self._note("worker SIGTERM", jobs)
+        worker.terminate()
+        worker.wait(timeout=60)
+        self._replace(worker)
+
+    def pause_worker(self) -> None:
+        """Longer than a lease: what it had goes to others, and what it commits later is void."""
+        worker, jobs = self._busy_worker()
+        pids = [worker.pid, *pool_pids(worker)]
+        self._note("worker paused", jobs)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(22)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+    def restart_gateway(self, how: signal.Signals) -> None:
+        fault = self._note(f"gateway {how.name}", [])
+        self._stack.gateway.send_signal(how)
+        self._stack.gateway.wait(timeout=40)
+        back = time.monotonic()
+        self._stack.gateway = self._stack.start_gateway()
+        fault.recovered_seconds = time.monotonic() - back
+
+    def kill_redis(self) -> None:
+        fault = self._note("Redis SIGKILL", [])
+        self._stack.redis.kill()
+        self._expect_refusal()
+        time.sleep(2)
+        self._stack.redis.start()
+        fault.recovered_seconds = self._until_work_flows()
+
+    def pause_redis(self) -> None:
+        fault = self._note("Redis paused", [])
+        os.kill(self._stack.redis.pid, signal.SIGSTOP)
+        self._expect_refusal()
+        time.sleep(3)
+        os.kill(self._stack.redis.pid, signal.SIGCONT)
+        fault.recovered_seconds = self._until_work_flows()
+
+    def _expect_refusal(self) -> None:
+        """While Redis is away: 503 as problem+json in under 2 s, on every path."""
+        for path in ("/ready", "/queue", "/result/00000000-0000-4000-8000-000000000000"):
+            begin = time.monotonic()
+            answer = httpx.get(self._stack.url + path, timeout=10)
+            took = time.monotonic() - begin
+            assert answer.status_code == 503, (path, answer.status_code)
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert took < 2, (path, took)
+
+    def _until_work_flows(self) -> float:
+        """Until a worker has taken a job that was still in the queue, and `/ready` says so."""
+        begin = time.monotonic()
+        client = redis.Redis(port=self._stack.redis.port, socket_timeout=5)
+        started = attempts(client)
+
+        def flows() -> bool:
+            try:
+                ready = httpx.get(self._stack.url + "/ready", timeout=5).status_code == 200
+            except httpx.TransportError:
+                return False
+            return ready and attempts(client) > started
+
+        wait_until(flows, seconds=60, what="work flows again")
+        return time.monotonic() - begin
+
+    def _busy_worker(self) -> tuple[subprocess.Popen[bytes], list[str]]:
+        """A worker in the middle of a job, and the jobs it holds."""
+
+        def find() -> tuple[subprocess.Popen[bytes], list[str]] | None:
+            held: dict[str, list[str]] = {}
+            for task_id in self._redis.zrange("yolo:leases", 0, -1):
+                holder = self._redis.hget(b"yolo:job:" + task_id, "worker")
+                if holder:
+                    held.setdefault(holder.decode(), []).append(task_id.decode())
+            busy = [w for w in self._stack.workers if self._names[w.pid] in held]
+            if not busy:
+                return None
+            worker = self._random.choice(busy)
+            return worker, held[self._names[worker.pid]]
+
+        return wait_until(find, seconds=30, what="a worker is busy")  # type: ignore[no-any-return]
+
+    def _replace(self, worker: subprocess.Popen[bytes]) -> None:
+        self._stack.workers.remove(worker)
+        self._stack.workers.append(self.start_worker())
+
+    def _note(self, name: str, victims: list[str]) -> Fault:
+        # Redis' clock is this machine's, so the streams' times can be compared with ours.
+        fault = Fault(name, time.time(), victims)
+        self.faults.append(fault)
+        return fault
+
+
+def attempts(client: redis.Redis) -> int:
+    return int(client.hget("yolo:stats", "attempts") or 0)
+
+
+def finished(client: redis.Redis) -> int:
+    states = ("completed", "failed")
+    return sum(int(client.hget("yolo:stats", f"jobs:{state}") or 0) for state in states)
