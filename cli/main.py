@@ -15,3 +15,6 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("settings")(settings_table.settings)
 app.add_typer(dead.app, name="dead")
+
+if __name__ == "__main__":
+    app()

@@ -60,7 +60,8 @@ class Detector:
             self._warm_up()
         except Exception as error:
             raise ModelUnavailable(
-                f"YOLO_MODEL={settings.yolo_model} does not load on {self.device}: {error}"
+                f"YOLO_MODEL={settings.yolo_model} does not load on {self.device}: "
+                + str(error).strip().partition("\n")[0]
             ) from error
 
     @property

@@ -88,7 +88,8 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
     def _beat(self, consumer: Any) -> None:
         if error := pool_process.load_error():
             log.critical("yolo-queue worker: %s", error)
-            state.should_stop = os.EX_CONFIG
+            consumer.controller.exitcode = os.EX_CONFIG
+            state.should_terminate = True  # not should_stop: it would wait for the children
             return
         store = _store
         if store is None:
