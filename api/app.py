@@ -10,10 +10,13 @@ from fastapi import FastAPI
 
 from api import docs, problems
 from api.auth import KeyRing
+from api.draining import on_stop_signal
+from api.notifications import Notifier
 from api.rate_limit import RateLimiter
-from api.routes import health, metrics, predict, queue, result
+from api.routes import events, health, metrics, model, predict, queue, result
 from api.security_headers import SecurityHeaders
 from api.uploads import UploadBudget
+from api.webhooks import WebhookSender
 from shared.job_intake import JobIntake
 from shared.settings import Settings
 
@@ -32,7 +35,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 settings.host,
                 settings.port,
             )
-        yield
+        app.state.notifier.start()
+        app.state.webhooks.start()
+        with on_stop_signal(app.state.notifier.drain):
+            yield
+        await app.state.webhooks.stop()
+        await app.state.notifier.stop()
         await app.state.intake.close()
         await app.state.rate_limiter.close()
 
@@ -47,10 +55,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.intake = JobIntake(settings)
+    app.state.notifier = Notifier(app.state.intake)
+    app.state.webhooks = WebhookSender(settings, app.state.intake)
     app.state.keys = KeyRing(settings.api_keys)
     app.state.rate_limiter = RateLimiter(settings)
     app.state.upload_budget = UploadBudget(settings.max_gateway_upload_bytes)
-    for module in (predict, result, queue, health, metrics):
+    for module in (predict, result, events, queue, model, health, metrics):
         app.include_router(module.router)
     docs.install(app)
     problems.install(app)

@@ -58,12 +58,12 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = 1 << 62
 
 
-def announced_bytes(request: Request, settings: Settings) -> int:
+def announced_bytes(request: Request, settings: Settings, *, files: int = 1) -> int:
     """Size of the request's body: as announced, or else the most it may be.
 
     Raises `UploadTooLarge` if it announces too much.
     """
-    limit = settings.max_upload_bytes + _FORM_OVERHEAD_BYTES
+    limit = _body_limit(settings, files)
     announced = request.headers.get("content-length", "")
     if not announced.isdigit():
         return limit
@@ -77,9 +77,9 @@ async def receive(request: Request, settings: Settings) -> Upload:
 
     Raises the `UploadError`s.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = _content_type(request)
     if content_type == "multipart/form-data":
-        image = await _from_form(request, settings)
+        (image,) = await _from_form(request, settings, "file", files=1)
     elif content_type.startswith("image/") or content_type == "application/octet-stream":
         body = bytearray()
         async for chunk in _bounded(request, settings.max_upload_bytes, settings):
@@ -90,6 +90,18 @@ async def receive(request: Request, settings: Settings) -> Upload:
             "Send the image as multipart/form-data with a field `file`, or as the body with its "
             "own Content-Type, e.g. image/jpeg."
         )
+    return _checked(image, settings)
+
+
+async def receive_batch(request: Request, settings: Settings) -> list[Upload]:
+    """Read the images of a form's `files` fields. Raises the first one's `UploadError`."""
+    if _content_type(request) != "multipart/form-data":
+        raise UnsupportedMediaType("Send the images as multipart/form-data, each a field `files`.")
+    images = await _from_form(request, settings, "files", files=settings.max_batch_files)
+    return [_checked(image, settings) for image in images]
+
+
+def _checked(image: bytes, settings: Settings) -> Upload:
     if not image:
         raise MissingImage("The image is empty.")
     if len(image) > settings.max_upload_bytes:
@@ -97,21 +109,27 @@ async def receive(request: Request, settings: Settings) -> Upload:
     return Upload(image, read_header(image, max_pixels=settings.max_image_pixels))
 
 
-async def _from_form(request: Request, settings: Settings) -> bytes:
-    stream = _bounded(request, settings.max_upload_bytes + _FORM_OVERHEAD_BYTES, settings)
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _from_form(
+    request: Request, settings: Settings, field: str, *, files: int
+) -> list[bytes]:
+    stream = _bounded(request, _body_limit(settings, files), settings)
     parser = _InMemoryParser(
-        Headers(raw=request.headers.raw), stream, max_files=1, max_fields=20, max_part_size=4096
+        Headers(raw=request.headers.raw), stream, max_files=files, max_fields=20, max_part_size=4096
     )
     try:
         form = await parser.parse()
     except (MultiPartException, FormParserError, KeyError, ValueError) as error:
         message = getattr(error, "message", None) or "The form cannot be parsed"
-        raise InvalidImage(f"{message.rstrip('.')}; send one image as the field `file`.") from error
+        raise InvalidImage(f"{message.rstrip('.')}; send images as the field `{field}`.") from error
     try:
-        part = form.get("file")
-        if not isinstance(part, UploadFile):
-            raise MissingImage("The form has no file in the field `file`.")
-        return await part.read()
+        parts = [part for part in form.getlist(field) if isinstance(part, UploadFile)]
+        if not parts:
+            raise MissingImage(f"The form has no file in the field `{field}`.")
+        return [await part.read() for part in parts]
     finally:
         await form.close()
 
@@ -125,5 +143,11 @@ async def _bounded(request: Request, limit: int, settings: Settings) -> AsyncGen
         yield chunk
 
 
+def _body_limit(settings: Settings, files: int) -> int:
+    return min(
+        files * settings.max_upload_bytes + _FORM_OVERHEAD_BYTES, settings.max_gateway_upload_bytes
+    )
+
+
 def _too_large(settings: Settings) -> UploadTooLarge:
-    return UploadTooLarge(f"The image is larger than {settings.max_upload_bytes:,} bytes.")
+    return UploadTooLarge(f"An image may have {settings.max_upload_bytes:,} bytes at most.")

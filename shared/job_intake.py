@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,8 @@ from shared.job_store import accept_arguments
 from shared.jobs import JobRecord, NewJob
 from shared.redis_client import UNAVAILABLE, connect_async, unavailable
 from shared.settings import Settings
-from shared.task_message import task_message
+
+SUBSCRIPTION_PING_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,16 @@ class QueueState:
     dead_letters: int
 
 
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A finished job's notice on its way; `attempt` counts from 1, `payload` is None at first."""
+
+    task_id: str
+    url: str
+    attempt: int
+    payload: bytes | None
+
+
 class JobIntake:
     """One instance a gateway. Every method raises `StoreUnavailable` when Redis does not answer."""
 
@@ -52,7 +64,8 @@ class JobIntake:
             else self.redis
         )
         self._scripts = {
-            name: self.redis.register_script(script(name)) for name in ("accept", "read", "queue")
+            name: self.redis.register_script(script(name))
+            for name in ("accept", "read", "queue", "cancel", "changes", "webhooks")
         }
         self._memory_checked_at = -math.inf
         self._memory_ratio = 0.0
@@ -90,21 +103,24 @@ class JobIntake:
             raise self._full(queue.depth, queue.drain_rate)
 
     async def accept(self, job: NewJob) -> tuple[JobRecord, bool]:
-        """Store a job. Returns its record and whether it is new (False: an idempotent replay).
+        """Store a job. Returns its record and whether it is new (False: an idempotent replay)."""
+        records, is_new = await self.accept_all([job])
+        return records[0], is_new
 
-        The image is written first, so that a record never stands without it; if the gateway dies
-        in between, the image's own time to live removes it.
+    async def accept_all(self, jobs: Sequence[NewJob]) -> tuple[list[JobRecord], bool]:
+        """Store jobs of one owner, all of them or none.
+
+        The images are written first, so that a record never stands without its own; if the gateway
+        dies in between, the images' time to live removes them.
         """
         settings = self._settings
-        key = image_key(self._queue, job.task_id)
-        message = task_message(job.task_id, self._queue)
+        keys = [image_key(self._queue, job.task_id) for job in jobs]
         async with self._store():
-            await self._images.set(key, job.image, ex=settings.record_ttl_seconds)
-            status, rest = await self._run(
-                "accept", *accept_arguments(job, settings, message=message)
-            )
+            for key, job in zip(keys, jobs, strict=True):
+                await self._images.set(key, job.image, ex=settings.record_ttl_seconds)
+            status, rest = await self._run("accept", *accept_arguments(jobs, settings))
             if status != b"accepted":
-                await self._images.unlink(key)
+                await self._images.unlink(*keys)
         if status == b"full":
             interval_us = float(rest[1])
             raise self._full(int(rest[0]), 1e6 / interval_us if interval_us else None)
@@ -112,7 +128,19 @@ class JobIntake:
             raise IdempotencyConflict(
                 "This Idempotency-Key was used with another image or other parameters."
             )
-        return _record(rest), status == b"accepted"
+        return [_record(view) for view in rest], status == b"accepted"
+
+    async def cancel(self, task_id: str) -> tuple[JobRecord, bool]:
+        """Cancel a job. Returns its record and whether this did it (False: it had ended)."""
+        settings = self._settings
+        async with self._store():
+            status, view = await self._run(
+                "cancel",
+                task_id,
+                settings.result_ttl_seconds,
+                settings.max_queue_seconds * 1000,
+            )
+        return _record(view), status == b"cancelled"
 
     async def _check_memory(self, size: int) -> None:
         """Keep a share of `maxmemory` free for the results of what is accepted already."""
@@ -156,6 +184,71 @@ class JobIntake:
         if not record:
             return None
         return _record(record), json.loads(meta)["result"] if meta else None
+
+    async def changes(
+        self, task_id: str, after: str
+    ) -> tuple[list[tuple[str, dict[str, str]]], JobRecord | None]:
+        """A job's events (id, fields) after the event `after` ("" for all), and its record now."""
+        async with self._store():
+            entries, view = await self._run("changes", task_id, after)
+        events = [
+            (
+                entry_id.decode(),
+                {k.decode(): v.decode() for k, v in zip(flat[::2], flat[1::2], strict=True)},
+            )
+            for entry_id, flat in entries
+        ]
+        return events, _record(view) if view else None
+
+    async def subscribe(self) -> AsyncIterator[tuple[str, str] | None]:
+        """(task id, state) at every change of any job; None once the subscription stands."""
+        async with self.redis.pubsub() as pubsub:
+            await pubsub.subscribe(f"{self._queue}:changes")
+            while True:
+                message = await pubsub.get_message(timeout=SUBSCRIPTION_PING_SECONDS)
+                if message is None:  # Silence: make sure that the other end is still there.
+                    await pubsub.ping()
+                elif message["type"] == "subscribe":
+                    yield None
+                elif message["type"] == "message":
+                    task_id, _, state = message["data"].decode().partition(" ")
+                    yield task_id, state
+
+    async def model(self) -> dict[str, Any] | None:
+        """The model that workers serve, as the last one to load it described it."""
+        async with self._store():
+            text = await self.redis.get(f"{self._queue}:model")
+        return json.loads(text) if text else None
+
+    # -- webhooks -------------------------------------------------------------------------------
+
+    async def due_webhook(self, lease_seconds: float) -> Webhook | None:
+        """Take a webhook that is due; it comes back after `lease_seconds` unless settled."""
+        async with self._store():
+            found = await self._run("webhooks", int(lease_seconds * 1000))
+        if not found:
+            return None
+        task_id, attempt, (url, payload, _) = found
+        if url is None:  # its letter outlived its time
+            await self.settle_webhook(task_id.decode())
+            return None
+        return Webhook(task_id.decode(), url.decode(), int(attempt), payload)
+
+    async def keep_webhook_payload(self, task_id: str, payload: bytes) -> None:
+        """Keep what is sent, so that a later try sends the same after the job is gone."""
+        async with self._store():
+            await self.redis.hset(f"{self._queue}:webhook:{task_id}", "payload", payload)
+
+    async def postpone_webhook(self, task_id: str, seconds: float) -> None:
+        due_ms = int((time.time() + seconds) * 1000)
+        async with self._store():
+            await self.redis.zadd(f"{self._queue}:webhooks", {task_id: due_ms})
+
+    async def settle_webhook(self, task_id: str) -> None:
+        """Delivered, or given up."""
+        async with self._store():
+            await self.redis.zrem(f"{self._queue}:webhooks", task_id)
+            await self.redis.unlink(f"{self._queue}:webhook:{task_id}")
 
     async def queue(self) -> QueueState:
         async with self._store():

@@ -16,6 +16,8 @@
 | `{q}:marks` | hash | how far each lane has been taken (see heartbeat.lua) | for ever, 8 lanes |
 | `{q}:stats` | hash | sequence, counters, drain rate | for ever, bounded names |
 | `{q}:workers`, `{q}:workers-seen` | hash, sorted set | each worker's last report | 3 heartbeats |
+| `{q}:model` | string | the model served, as JSON | for ever |
+| `{q}:webhooks`, `{q}:webhook:{id}` | sorted set, hash | notices to send: when, what | 2 days |
 | `{q}:idem:{owner}:{digest}` | hash | which job an Idempotency-Key made | record TTL |
 | `{q}:dead`, `{q}:dead-bytes` | sorted set, hash | dead letters: ids, bytes | while there are any |
 | `{q}:dead:{id}`, `{q}:dead-image:{id}` | hash, string | one of them | `DEAD_TTL_SECONDS` |

@@ -7,12 +7,12 @@ that lost a race does nothing. Keys: job_keys.py. The gateway's side is job_inta
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import AttemptsExhausted, JobError
-from shared.job_keys import dead_image_key, image_key, lane_queue, result_key, script
+from shared.job_keys import dead_image_key, image_key, result_key, script
 from shared.jobs import Attempt, DetectParameters, JobRecord, JobState, NewJob
 from shared.redis_client import connect
 from shared.settings import Settings
@@ -91,7 +91,7 @@ class JobStore:
         self._images.set(
             image_key(self._queue, job.task_id), job.image, ex=settings.record_ttl_seconds
         )
-        self._run("accept", *accept_arguments(job, settings, message=""))
+        self._run("accept", *accept_arguments([job], settings, adopt=True))
 
     def refuse(self, task_id: str, error: JobError) -> None:
         """Answer an inline task that cannot become a job, where its producer waits for it."""
@@ -193,6 +193,11 @@ class JobStore:
         )
         return Recovered(outcomes.count("requeued"), outcomes.count("dead"), republished)
 
+    def describe_model(self, model: str, task: str, names: dict[int, str]) -> None:
+        """Tell gateways which model is served, once it is loaded."""
+        text = json.dumps({"model": model, "task": task, "names": names})
+        self.redis.set(f"{self._queue}:model", text)
+
     def leave(self, worker: str) -> None:
         """Take the worker off the list at once, rather than after three missed heartbeats."""
         pipe = self.redis.pipeline()
@@ -245,8 +250,7 @@ class JobStore:
             parameters=DetectParameters.model_validate_json(fields[b"params"]),
         )
         self._images.set(image_key(self._queue, job.task_id), image, ex=settings.record_ttl_seconds)
-        message = task_message(job.task_id, lane_queue(self._queue, 0))
-        status, _ = self._run("accept", *accept_arguments(job, settings, message=message))
+        status, _ = self._run("accept", *accept_arguments([job], settings))
         if status != b"accepted":
             self._images.unlink(image_key(self._queue, job.task_id))
             return None
@@ -264,26 +268,36 @@ class JobStore:
         return count
 
 
-def accept_arguments(job: NewJob, settings: Settings, *, message: str) -> list[Any]:
-    """Arguments of accept.lua, in its order. An empty message adopts a delivered task."""
-    return [
-        job.task_id,
-        job.owner,
-        len(job.image),
-        job.parameters.model_dump_json(),
-        job.width,
-        job.height,
-        job.content_type,
-        message,
+def accept_arguments(
+    jobs: Sequence[NewJob], settings: Settings, *, adopt: bool = False
+) -> list[Any]:
+    """Arguments of accept.lua for jobs of one owner, in its order.
+
+    `adopt`: Celery has delivered the task already, so it needs no message.
+    """
+    first = jobs[0]
+    arguments: list[Any] = [
+        first.owner,
         settings.record_ttl_seconds,
         settings.result_ttl_seconds,
         settings.max_queue_seconds * 1000,
         settings.max_queue_jobs,
         settings.max_queue_bytes,
-        job.idempotency_key,
-        job.fingerprint,
-        "",
+        first.idempotency_key,
+        first.fingerprint,
     ]
+    for job in jobs:
+        arguments += [
+            job.task_id,
+            len(job.image),
+            job.parameters.model_dump_json(),
+            job.width,
+            job.height,
+            job.content_type,
+            "" if adopt else task_message(job.task_id, settings.yolo_queue),
+            job.webhook_url,
+        ]
+    return arguments
 
 
 def failure_meta(task_id: str, error: JobError) -> bytes:

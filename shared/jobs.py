@@ -69,6 +69,7 @@ class NewJob:
     task_id: str = field(default_factory=new_job_id)
     idempotency_key: str = ""
     fingerprint: str = ""
+    webhook_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

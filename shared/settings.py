@@ -138,6 +138,15 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma-separated origins that browsers may call from. Empty: none."
     )
+    webhook_secret: SecretStr = Field(
+        SecretStr(""), description="Signs webhooks (Standard Webhooks, `whsec_...`). Empty: none."
+    )
+    webhook_allow_private: bool = Field(
+        False, description="Whether webhooks may go to private, loopback and link-local addresses."
+    )
+    max_batch_files: int = Field(
+        32, ge=1, description="Images of one `POST /predict/batch` at most."
+    )
     flower_basic_auth: SecretStr = Field(
         SecretStr(""), description="`user:password` of Flower. `make run` makes one up if unset."
     )

@@ -20,6 +20,7 @@ from shared.errors import ModelUnavailable, StartupError
 from shared.job_store import JobStore
 from shared.settings import Settings
 from worker.cores import threads_per_process
+from worker.patience import with_patience
 from worker.weights import be_quiet_and_offline, fetch, find_weights
 
 if TYPE_CHECKING:
@@ -103,7 +104,9 @@ def start(settings: Settings) -> None:
     except StartupError as error:
         _report_error(error.message)
         signal.pause()  # The parent stops the worker; leaving now would only be replaced.
-    _this = PoolProcess(settings, detector, JobStore(settings), _worker)
+    store = JobStore(settings)
+    _this = PoolProcess(settings, detector, store, _worker)
+    with_patience(lambda: store.describe_model(detector.model_name, detector.task, detector.names))
     _CELL.pack_into(_board, 4 * index, os.getpid())
     log.info("pool process %d has its model on %s", index, detector.device)
 

@@ -26,6 +26,7 @@ class Queue(BaseModel):
     ready_processes: int = Field(description="Pool processes able to take work, over all workers.")
     oldest_age_seconds: float = Field(description="How long the oldest waiting job has waited.")
     drain_rate: float | None = Field(description="Jobs finished a second, measured; null: unknown.")
+    finished_total: int = Field(description="Jobs that have ended so far, however.")
     dead_letters: int
     workers: list[Worker]
 
@@ -44,6 +45,7 @@ async def get_queue(request: Request) -> Queue:
         ready_processes=state.ready_slots,
         oldest_age_seconds=state.oldest_age_seconds,
         drain_rate=round(state.drain_rate, 3) if state.drain_rate else None,
+        finished_total=sum(n for name, n in state.stats.items() if name.startswith("jobs:")),
         dead_letters=state.dead_letters,
         workers=[
             Worker(

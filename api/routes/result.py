@@ -1,37 +1,79 @@
-"""Owns `/result/{task_id}`: the job, its picture."""
+"""Owns `/result/{task_id}`: the job, its picture, its other forms, its cancelling."""
 
 from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 
+from api import result_formats
 from api.auth import authenticate
 from api.job_view import Job, job_object
 from api.problems import responses
+from api.waiting import MAX_WAIT_SECONDS, read_when_ended
 from shared import errors
 from shared.jobs import JobRecord, JobState
+from shared.logs import current_task_id
 
 router = APIRouter(tags=["jobs"])
 
-TaskId = Annotated[str, Path(description="As `POST /predict/` gave it.", max_length=64)]
+TaskId = Annotated[
+    str, Path(description="As `POST /predict/` gave it.", pattern=r"^[0-9A-Za-z-]{1,64}$")
+]
 Client = Annotated[str, Depends(authenticate)]
-_COMMON = (
+COMMON_ERRORS = (
     errors.NotAuthenticated,
     errors.JobNotFound,
     errors.InvalidParameter,
     errors.StoreUnavailable,
 )
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "Not modified since the ETag in If-None-Match"}
+}
 
 
-@router.get("/result/{task_id}", summary="A job", response_model=Job, responses=responses(*_COMMON))
-async def get_result(request: Request, task_id: TaskId, client: Client) -> Response:
+@router.get(
+    "/result/{task_id}",
+    summary="A job",
+    response_model=Job,
+    responses={
+        200: {
+            "description": "The job; with `format`, its detections in that form",
+            "content": {"text/plain": {}, "text/csv": {}},
+        },
+        **_NOT_MODIFIED,
+        **responses(*COMMON_ERRORS, errors.JobNotFinished),
+    },
+)
+async def get_result(
+    request: Request,
+    task_id: TaskId,
+    client: Client,
+    wait: Annotated[
+        float,
+        Query(ge=0, description=f"Hold the answer until then; {MAX_WAIT_SECONDS:.0f} s at most."),
+    ] = 0,
+    form: Annotated[
+        result_formats.Format,
+        Query(alias="format", description="Of a completed job: COCO results, YOLO labels or CSV."),
+    ] = "json",
+) -> Response:
     """A failed job is an answer, not an HTTP error: 200 with `status: failed` and `error`."""
-    record, result = await find(request, task_id, client)
-    return Response(json.dumps(job_object(record, result)), media_type="application/json")
+    record, result = await find(request, task_id, client, wait=wait)
+    headers = _caching(request, record, form)
+    if _matches(request, headers):
+        return Response(status_code=304, headers=headers)
+    if form == "json":
+        body = json.dumps(job_object(record, result))
+        return Response(body, headers=headers, media_type="application/json")
+    if result is None:
+        raise _not_finished(record)
+    text = result_formats.render(form, task_id, result)
+    return Response(text, headers={**headers, "Content-Type": result_formats.MEDIA_TYPES[form]})
 
 
 @router.get(
@@ -40,26 +82,73 @@ async def get_result(request: Request, task_id: TaskId, client: Client) -> Respo
     response_class=Response,
     responses={
         200: {"content": {"image/jpeg": {}}, "description": "The JPEG"},
-        **responses(*_COMMON, errors.JobNotFinished),
+        **_NOT_MODIFIED,
+        **responses(*COMMON_ERRORS, errors.JobNotFinished),
     },
 )
 async def get_image(request: Request, task_id: TaskId, client: Client) -> Response:
     record, result = await find(request, task_id, client)
-    if not result or not result.get("image"):
-        raise errors.JobNotFinished(
-            "The job was asked for no picture (annotate=false)."
-            if record.state is JobState.COMPLETED
-            else f"The job is {record.state.value}; only a completed job has a picture."
-        )
+    if result is None:
+        raise _not_finished(record)
+    if not result.get("image"):
+        raise errors.JobNotFinished("The job was asked for no picture (annotate=false).")
+    headers = _caching(request, record, "image")
+    if _matches(request, headers):
+        return Response(status_code=304, headers=headers)
     encoded = result["image"].partition(",")[2]
-    return Response(base64.b64decode(encoded), media_type="image/jpeg")
+    return Response(base64.b64decode(encoded), headers=headers, media_type="image/jpeg")
+
+
+@router.delete(
+    "/result/{task_id}",
+    summary="Cancel a job",
+    response_model=Job,
+    responses=responses(*COMMON_ERRORS, errors.JobAlreadyFinished),
+)
+async def cancel(request: Request, task_id: TaskId, client: Client) -> Response:
+    """A queued job never runs; a running one is not stopped, but nothing of it is kept."""
+    await find(request, task_id, client)
+    record, cancelled = await request.app.state.intake.cancel(task_id)
+    if not cancelled:
+        raise errors.JobAlreadyFinished(f"The job is {record.state.value} already.")
+    return Response(json.dumps(job_object(record)), media_type="application/json")
 
 
 async def find(
-    request: Request, task_id: str, client: str
+    request: Request, task_id: str, client: str, *, wait: float = 0
 ) -> tuple[JobRecord, dict[str, Any] | None]:
-    """The client's job. Raises `JobNotFound`, also for the job of another key."""
-    found = await request.app.state.intake.read(task_id)
+    """The client's job, once it has ended or `wait` seconds are over. Raises `JobNotFound`, also
+    for the job of another key."""
+    current_task_id.set(task_id)
+    found = await request.app.state.intake.read(task_id, with_result=not wait)
     if found is None or (request.app.state.keys and found[0].owner != client):
         raise errors.JobNotFound("There is no such job: it never existed or its time is over.")
+    if wait:
+        found = await read_when_ended(request, task_id, wait)
+        if found is None:
+            raise errors.JobNotFound("The job's time is over.")
     return found  # type: ignore[no-any-return]
+
+
+def _not_finished(record: JobRecord) -> errors.JobNotFinished:
+    state = record.state.value
+    return errors.JobNotFinished(f"The job is {state}; only a completed job has a result.")
+
+
+def _caching(request: Request, record: JobRecord, form: str) -> dict[str, str]:
+    """A result never changes, so it may be kept for as long as it exists; a job under way changes
+    at any moment."""
+    if not record.state.terminal:
+        return {"Cache-Control": "no-store"}
+    ttl = request.app.state.settings.result_ttl_seconds
+    left = max(0, int((record.finished_ms or 0) / 1000 + ttl - time.time()))
+    kept = f"private, max-age={left}" + (
+        ", immutable" if record.state is JobState.COMPLETED else ""
+    )
+    return {"ETag": f'"{record.task_id}-{record.finished_ms}-{form}"', "Cache-Control": kept}
+
+
+def _matches(request: Request, headers: dict[str, str]) -> bool:
+    asked = request.headers.get("if-none-match", "")
+    known = {tag.strip().removeprefix("W/") for tag in asked.split(",")}
+    return "ETag" in headers and (headers["ETag"] in known or asked.strip() == "*")

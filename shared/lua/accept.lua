@@ -1,43 +1,55 @@
--- Accept a job: record, place in the queue and Celery message in one step, or a refusal that
--- leaves nothing behind. An empty message adopts a task that Celery has already delivered.
--- ARGV: id owner bytes params width height content_type message record_ttl result_ttl
---       max_queue_ms max_jobs max_bytes idempotency_key fingerprint extra
-local id, owner, bytes = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local message, record_ttl, result_ttl = ARGV[8], ARGV[9], tonumber(ARGV[10])
-local max_queue_ms = tonumber(ARGV[11])
+-- Accept one or several jobs: records, places in the queue and Celery messages in one step, or a
+-- refusal that leaves nothing behind. An empty message adopts a task Celery has delivered already.
+-- ARGV: owner record_ttl result_ttl max_queue_ms max_jobs max_bytes idempotency_key fingerprint
+--       then for each job: id bytes params width height content_type message webhook_url
+local owner, record_ttl, result_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local max_queue_ms, idempotency_key = tonumber(ARGV[4]), ARGV[7]
+local HEAD, EACH = 8, 8
 
-if ARGV[14] ~= '' then
-  local known = redis.call('HMGET', P .. ':idem:' .. ARGV[14], 'id', 'fingerprint')
+if idempotency_key ~= '' then
+  local known = redis.call('HMGET', P .. ':idem:' .. idempotency_key, 'id', 'fingerprint')
   if known[1] and redis.call('EXISTS', job_key(known[1])) == 1 then
-    if known[2] ~= ARGV[15] then return {'conflict', {}} end
-    return {'replayed', view(known[1])}
+    if known[2] ~= ARGV[8] then return {'conflict', {}} end
+    return {'replayed', {view(known[1])}}
   end
 end
 
+local jobs, bytes, adopting = 0, 0, false
+for i = HEAD + 1, #ARGV, EACH do
+  jobs = jobs + 1
+  bytes = bytes + tonumber(ARGV[i + 1])
+  adopting = ARGV[i + 6] == ''
+end
 local lane = lane_of(owner)
-if message ~= '' then
+if not adopting then
   -- Overdue jobs at the head must not keep new ones out while no worker is there to drop them.
   local oldest = redis.call('ZRANGE', lane_key(lane), 0, 7)
   for _, other in ipairs(oldest) do expire_if_overdue(other, result_ttl, max_queue_ms) end
-  if queued_jobs() >= tonumber(ARGV[12]) or stat('queued_bytes') + bytes > tonumber(ARGV[13]) then
-    count('refused')
+  if queued_jobs() + jobs > tonumber(ARGV[5])
+      or stat('queued_bytes') + bytes > tonumber(ARGV[6]) then
+    count('refused', jobs)
     return {'full', {tostring(queued_jobs()), tostring(drain_interval_us())}}
   end
 end
 
-local seq = redis.call('HINCRBY', P .. ':stats', 'seq', 1)
-redis.call('HSET', job_key(id), 'task_id', id, 'state', 'queued', 'owner', owner, 'lane', lane,
-  'seq', seq, 'bytes', bytes, 'params', ARGV[4], 'width', ARGV[5], 'height', ARGV[6],
-  'content_type', ARGV[7], 'created_ms', now, 'attempts', 0)
-redis.call('EXPIRE', job_key(id), record_ttl)
-if ARGV[16] ~= '' then redis.call('HSET', job_key(id), 'extra', ARGV[16]) end
-join_queue(id, lane, owner, bytes, seq)
-if ARGV[14] ~= '' then
-  local idem = P .. ':idem:' .. ARGV[14]
-  redis.call('HSET', idem, 'id', id, 'fingerprint', ARGV[15])
+local views = {}
+for i = HEAD + 1, #ARGV, EACH do
+  local id, size, message = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 6]
+  local seq = redis.call('HINCRBY', P .. ':stats', 'seq', 1)
+  redis.call('HSET', job_key(id), 'task_id', id, 'state', 'queued', 'owner', owner, 'lane', lane,
+    'seq', seq, 'bytes', size, 'params', ARGV[i + 2], 'width', ARGV[i + 3],
+    'height', ARGV[i + 4], 'content_type', ARGV[i + 5], 'created_ms', now, 'attempts', 0)
+  if ARGV[i + 7] ~= '' then redis.call('HSET', job_key(id), 'webhook_url', ARGV[i + 7]) end
+  redis.call('EXPIRE', job_key(id), record_ttl)
+  join_queue(id, lane, owner, size, seq)
+  if message ~= '' then redis.call('LPUSH', list_key(lane), message) end
+  announce(id, 'queued', record_ttl)
+  views[#views + 1] = view(id)
+end
+count('accepted', jobs)
+if idempotency_key ~= '' then
+  local idem = P .. ':idem:' .. idempotency_key
+  redis.call('HSET', idem, 'id', ARGV[HEAD + 1], 'fingerprint', ARGV[8])
   redis.call('EXPIRE', idem, record_ttl)
 end
-if message ~= '' then redis.call('LPUSH', list_key(lane), message) end
-count('accepted')
-announce(id, 'queued', record_ttl)
-return {'accepted', view(id)}
+return {'accepted', views}

@@ -102,6 +102,14 @@ local function close(id, state, ttl, meta, ...)
   end
   count('jobs:' .. state)
   announce(id, state, ttl)
+  local hook = redis.call('HMGET', key, 'webhook_url', 'owner')
+  if hook[1] then
+    -- Outlives the job, since its receiver may be away for longer than that.
+    local letter = P .. ':webhook:' .. id
+    redis.call('HSET', letter, 'url', hook[1], 'owner', hook[2], 'attempts', 0)
+    redis.call('EXPIRE', letter, 2 * 86400)
+    redis.call('ZADD', P .. ':webhooks', now, id)
+  end
 end
 
 local function expire_if_overdue(id, ttl, max_queue_ms)

@@ -1,4 +1,4 @@
-"""Keys, ownership, rate limits, fair share and CORS, on gateways of their own beside a shared Redis."""
+"""Keys, ownership, rate limits and CORS, on a gateway of their own."""
 
 from __future__ import annotations
 

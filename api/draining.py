@@ -1,0 +1,37 @@
+"""Owns the moment the gateway is told to stop, before uvicorn waits for the answers under way."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+@contextmanager
+def on_stop_signal(action: Callable[[], None]) -> Iterator[None]:
+    """Do `action` in the event loop when SIGTERM or SIGINT comes, then what would happen anyway.
+
+    Without it, requests that are held until a job ends would hold up the stop for as long.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(action)
+        if callable(before[number]):
+            before[number](number, frame)
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        before[name] = signal.signal(name, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

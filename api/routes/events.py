@@ -1,0 +1,86 @@
+"""Owns `GET /result/{task_id}/events`: every change of a job as server-sent events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from api.job_view import job_object
+from api.notifications import Notifier
+from api.problems import responses
+from api.routes.result import COMMON_ERRORS, Client, TaskId, find
+from shared.job_intake import JobIntake
+from shared.jobs import JobState
+
+router = APIRouter(tags=["jobs"])
+
+KEEP_ALIVE_SECONDS = 15
+RECHECK_SECONDS = 60.0
+"""A watcher looks again after so long even if nothing woke it."""
+
+
+@router.get(
+    "/result/{task_id}/events",
+    summary="A job's changes as they happen",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Server-sent events named `job`, each with the job object without "
+            "its picture; the stream ends with the job.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **responses(*COMMON_ERRORS),
+    },
+)
+async def get_events(
+    request: Request,
+    task_id: TaskId,
+    client: Client,
+    last_event_id: str = Header("", pattern=r"^(\d{1,20}-\d{1,20})?$"),
+) -> Response:
+    """Sends how the job stands, then every change of status and, while it is queued, of position.
+    After a lost connection, `Last-Event-ID` continues with what was missed."""
+    await find(request, task_id, client)
+    return EventSourceResponse(
+        _stream(request, task_id, last_event_id),
+        ping=KEEP_ALIVE_SECONDS,
+        ping_message_factory=lambda: ServerSentEvent(comment="keep-alive"),
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _stream(request: Request, task_id: str, last_id: str) -> AsyncIterator[ServerSentEvent]:
+    intake: JobIntake = request.app.state.intake
+    notifier: Notifier = request.app.state.notifier
+    sent_position: tuple[int | None, int | None] | None = None
+    with notifier.watch(task_id) as watch:
+        while True:
+            entries, record = await intake.changes(task_id, last_id)
+            for event_id, fields in entries[:-1]:  # changes that were over before we looked
+                yield _event({"task_id": task_id, **fields}, event_id)
+            if record is None:
+                return  # its time is over
+            position = (record.position, record.eta_ms)
+            if entries:
+                last_id = entries[-1][0]
+                found = await intake.read(task_id) if record.state is JobState.COMPLETED else None
+                result = {**found[1], "image": None} if found and found[1] else None
+                job = job_object(record, result)
+                if result:
+                    job["image"] = job["links"]["image"]
+                yield _event(job, last_id)
+            elif record.state is JobState.QUEUED and position != sent_position:
+                yield _event(job_object(record), None)
+            if record.state.terminal or notifier.draining:
+                return
+            sent_position = position
+            watch.wants_position = record.state is JobState.QUEUED
+            await watch.wait(RECHECK_SECONDS)
+
+
+def _event(data: dict[str, object], event_id: str | None) -> ServerSentEvent:
+    return ServerSentEvent(json.dumps(data), event="job", id=event_id)

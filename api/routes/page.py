@@ -1,0 +1,81 @@
+"""Owns the page at `/`: its files, what it has to know before the first request, its samples."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TypedDict
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+
+STATIC = Path(__file__).parent.parent / "static"
+SAMPLES = Path(__file__).parent.parent.parent / "models" / "samples"
+"""Beside the checkout's code; a gateway installed from a wheel or in a container has none."""
+
+router = APIRouter(include_in_schema=False)
+
+
+class Sample(TypedDict):
+    """A picture to try; `classes` are what it shows, so that the page offers it only where the
+    served model knows one of them."""
+
+    url: str
+    title: str
+    classes: list[str]
+
+
+@router.get("/")
+async def page() -> FileResponse:
+    return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+@router.get("/page-config")
+async def page_config(request: Request) -> dict[str, object]:
+    """Open to everyone: the page must know that it needs a key before it has one."""
+    settings = request.app.state.settings
+    host = request.url.hostname or "localhost"
+    return {
+        "flower_url": f"http://{f'[{host}]' if ':' in host else host}:{settings.flower_port}/",
+        "needs_key": bool(request.app.state.keys),
+        "max_upload_bytes": settings.max_upload_bytes,
+        "result_ttl_seconds": settings.result_ttl_seconds,
+        "samples": find_samples(SAMPLES),
+    }
+
+
+def find_samples(folder: Path) -> list[Sample]:
+    """The pictures that an `expected.json` in the folder or right below it names."""
+    samples: list[Sample] = []
+    for listing in sorted([*folder.glob("expected.json"), *folder.glob("*/expected.json")]):
+        for name, detections in json.loads(listing.read_text()).items():
+            path = listing.with_name(name)
+            if path.is_file():
+                samples.append(
+                    Sample(
+                        url=f"/samples/{path.relative_to(folder).as_posix()}",
+                        title=path.stem.replace("_", " "),
+                        classes=sorted({detection["name"] for detection in detections}),
+                    )
+                )
+    return samples
+
+
+class _Revalidated(StaticFiles):
+    """Files that the browser asks about each time (304 while they are the same): modules of two
+    versions never meet in one page."""
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], *args: object, **kwargs: object
+    ) -> Response:
+        response = super().file_response(full_path, *args, **kwargs)  # type: ignore[arg-type]
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def install(app: FastAPI) -> None:
+    app.mount("/page", _Revalidated(directory=STATIC / "page"), name="page")
+    if SAMPLES.is_dir():
+        app.mount("/samples", StaticFiles(directory=SAMPLES), name="samples")

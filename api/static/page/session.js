@@ -1,0 +1,25 @@
+/** Owns what survives a reload: the jobs of this tab and the slider, in sessionStorage. */
+
+const JOBS = "yolo-queue.jobs";
+const CONFIDENCE = "yolo-queue.confidence";
+
+/** `[{taskId, name}]`, in the order of the cards. */
+export function storedJobs() {
+  try {
+    return JSON.parse(sessionStorage.getItem(JOBS)) ?? [];
+  } catch {
+    return [];
+  }
+}
+
+export function storeJobs(jobs) {
+  sessionStorage.setItem(JOBS, JSON.stringify(jobs));
+}
+
+export function storedConfidence(fallback) {
+  return Number(sessionStorage.getItem(CONFIDENCE)) || fallback;
+}
+
+export function storeConfidence(value) {
+  sessionStorage.setItem(CONFIDENCE, String(value));
+}
