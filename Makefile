@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: run test check chaos setup setup-dev
+.PHONY: run test check chaos soak setup setup-dev
 
 run: setup ## the whole service on this machine
 	@exec $(BIN)/yolo-queue up
@@ -35,4 +35,7 @@ $(VENV)/.%: pyproject.toml constraints.txt $(BIN)/uv
 	@touch $@
 
 chaos: setup-dev ## kill everything in turn under load, then account for every job
-	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.chaos $(CHAOS)
+
+soak: setup-dev ## 20,000 jobs with a no-op detector; memory must not grow
+	$(BIN)/python -m bench.soak

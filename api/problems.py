@@ -116,6 +116,15 @@ _REF = "#/components/schemas/Problem"
 
 
 def install(app: FastAPI) -> None:
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
     @app.exception_handler(errors.YoloQueueError)
     async def _known(_: Request, error: errors.YoloQueueError) -> Response:
         headers = {}

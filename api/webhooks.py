@@ -129,11 +129,14 @@ class WebhookSender:
             "webhook-timestamp": str(int(moment.timestamp())),
             "webhook-signature": Signer(secret).sign(webhook.task_id, moment, payload.decode()),
         }
-        async with httpx.AsyncClient(
-            timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False
-        ) as client, client.stream(
-            "POST", target, content=payload, headers=headers, extensions={"sni_hostname": host}
-        ) as answer:
+        async with (
+            httpx.AsyncClient(
+                timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False
+            ) as client,
+            client.stream(
+                "POST", target, content=payload, headers=headers, extensions={"sni_hostname": host}
+            ) as answer,
+        ):
             return answer.status_code
 
     async def _resolve(self, host: str, port: int) -> str:

@@ -1,0 +1,79 @@
+/** Owns what a card shows of a completed job: detections, times, what can be kept. */
+
+import { describe, Detections } from "./detections.js";
+import { el } from "./elements.js";
+import { copy, curlCommand, save, withAnswer } from "./exports.js";
+import { timingBar } from "./timing-bar.js";
+
+export class CardResult {
+  constructor(job, { name, picture }) {
+    Object.assign(this, { job, name, picture });
+    this.detections = new Detections((index) => this.highlight(index));
+    this.detections.setDetections(job.detections);
+    picture.setJob(job, `${name} with the detections marked`);
+    this.element = el(
+      "div", { className: "result" },
+      this.detections.element, timingBar(job.timings_ms), this.actions(),
+    );
+  }
+
+  get summary() {
+    return describe(this.shown(), this.job.detections.length, this.threshold);
+  }
+
+  shown() {
+    return this.job.detections.filter((_, i) => this.detections.isShown(i, this.threshold));
+  }
+
+  setThreshold(threshold) {
+    this.threshold = threshold;
+    this.detections.filter(threshold);
+    this.picture.filter((index) => this.detections.isShown(index, threshold));
+  }
+
+  /** A null gives way to the pinned row. */
+  highlight(index) {
+    const active = index ?? this.detections.pinned;
+    this.detections.highlight(active);
+    this.picture.overlay.highlight(active);
+  }
+
+  actions() {
+    const stem = this.name.replace(/\.[^.]*$/, "");
+    const action = (label, title, work, done) => {
+      const button = el("button", { type: "button", textContent: label, title });
+      button.addEventListener("click", () => withAnswer(button, work, done));
+      return button;
+    };
+    const asShown = () => ({ ...this.job, detections: this.shown() });
+    return el(
+      "div", { className: "buttons actions" },
+      action("Copy as curl", "The command that does the same",
+        () => copy(curlCommand(this.name, this.threshold)), "Copied"),
+      action("Save picture", "With the boxes that are shown",
+        async () => save(await this.picture.save(), `${stem}-detections.jpg`), "Saved"),
+      action("Save JSON", "The job with the detections that are shown",
+        async () => save(jsonOf(asShown()), `${stem}.json`), "Saved"),
+      this.drawingToggle(),
+    );
+  }
+
+  /** The service's own JPEG has every box in it that it found, whatever the slider says. */
+  drawingToggle() {
+    const label = "Service's drawing";
+    const hasOriginal = this.picture.hasOriginal;
+    const button = el("button", { type: "button", textContent: label, ariaPressed: "false" });
+    button.title = "The annotated picture as the API returns it";
+    button.hidden = !hasOriginal;
+    button.addEventListener("click", async () => {
+      if (this.picture.showsDrawing) this.picture.showOriginal();
+      else await withAnswer(button, () => this.picture.showDrawing(), label);
+      button.ariaPressed = String(this.picture.showsDrawing);
+    });
+    return button;
+  }
+}
+
+function jsonOf(value) {
+  return new Blob([`${JSON.stringify(value, null, 2)}\n`], { type: "application/json" });
+}

@@ -1,0 +1,49 @@
+/** Owns what a card gives away: the command for a terminal, files to keep. */
+
+import { el } from "./elements.js";
+import { keys } from "./keys.js";
+
+/** The same request as the page's, answered with the finished detections. */
+export function curlCommand(fileName, conf) {
+  return [
+    "curl",
+    ...(keys.needed ? ['-H "X-API-Key: $API_KEY"'] : []), // never the key itself
+    "-H 'Prefer: wait=20'",
+    `-F ${quoted(`file=@${fileName}`)}`,
+    quoted(`${location.origin}/predict/?conf=${conf}&annotate=false`),
+  ].join(" ");
+}
+
+/** For a POSIX shell; plain where nothing in it is special. */
+function quoted(text) {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+export async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  // Plain http on another machine's address: the clipboard API exists on https and localhost only.
+  const area = el("textarea", { value: text, className: "visually-hidden" });
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
+
+export function save(blob, name) {
+  const url = URL.createObjectURL(blob);
+  el("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+/** Says on the button itself, for a moment, how it went. */
+export async function withAnswer(button, work, done) {
+  const label = button.dataset.label ?? button.textContent;
+  button.dataset.label = label;
+  try {
+    await work();
+    button.textContent = done;
+  } catch {
+    button.textContent = "Did not work";
+  }
+  setTimeout(() => (button.textContent = label), 1600);
+}

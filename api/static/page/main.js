@@ -1,0 +1,30 @@
+/** Owns the order in which the page comes to life. */
+
+import { Board } from "./board.js";
+import { byId } from "./elements.js";
+import { copy, curlCommand, withAnswer } from "./exports.js";
+import { seconds } from "./format.js";
+import { installIntake } from "./intake.js";
+import { installKeyDialog, keys } from "./keys.js";
+import { showModel } from "./model.js";
+import { QueueStrip } from "./queue-strip.js";
+import { showSamples } from "./samples.js";
+
+const board = new Board();
+installIntake((files) => board.add(files));
+installKeyDialog();
+
+const config = await (await fetch("/page-config")).json();
+board.maxBytes = config.max_upload_bytes;
+byId("flower").href = config.flower_url;
+byId("flower").hidden = false;
+byId("ttl").textContent = seconds(config.result_ttl_seconds);
+keys.require(config.needs_key);
+
+byId("command").textContent = curlCommand("bus.jpg", 0.25);
+byId("copy-command").addEventListener("click", ({ target }) =>
+  withAnswer(target, () => copy(byId("command").textContent), "Copied"),
+);
+board.resume();
+new QueueStrip();
+showModel((names) => showSamples(config.samples, names, (files) => board.add(files)));
