@@ -19,6 +19,7 @@ from shared.settings import Settings
 from worker import detector, job_runner, pool_process
 from worker.app import app as app
 from worker.images import DecodedImage
+from worker.runtimes import ServedModel
 
 LATENCY_SECONDS = float(os.environ.get("SIMULATED_MS", "0")) / 1000
 _BLANK = np.zeros((4, 4, 3), np.uint8)
@@ -32,8 +33,8 @@ class SimulatedDetector:
     task = "detect"
     model_name = "simulated"
 
-    def __init__(self, settings: Settings, **_: Any) -> None:
-        pass
+    def __init__(self, settings: Settings, model: ServedModel, **_: Any) -> None:
+        self.served = ServedModel(model.path, "simulated", model.weights)
 
     def predict(self, image: DecodedImage, parameters: DetectParameters) -> detector.Prediction:
         if LATENCY_SECONDS:

@@ -43,8 +43,7 @@ def main() -> int:
         stack.wait_ready(processes=2)
         processes = {
             "gateway": [gateway.pid],
-            "worker parent": [worker.pid],
-            "pool processes": pool_pids(worker),
+            "worker": [worker.pid, *pool_pids(worker)],
         }
         store = redis.Redis(port=stack.redis.port)
 
@@ -112,10 +111,10 @@ def left_over(store: redis.Redis) -> set[bytes]:
 
 
 def resident_mib(pid: int) -> float:
-    """Proportional set size: shared pages count once, over all that share them."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    pss = next(line for line in text.splitlines() if line.startswith("Pss:"))
-    return int(pss.split()[1]) / 1024
+    """Resident set. (Not the proportional one: that moves as forked processes part their pages.)"""
+    text = Path(f"/proc/{pid}/status").read_text()
+    resident = next(line for line in text.splitlines() if line.startswith("VmRSS:"))
+    return int(resident.split()[1]) / 1024
 
 
 if __name__ == "__main__":

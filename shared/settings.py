@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     yolo_runtime: Literal["auto", "torch", "openvino", "onnx", "tensorrt"] = Field(
         "auto", description="What runs the network. `auto`: see docs/performance.md."
     )
+    model_cache_dir: str = Field(
+        "~/.cache/yolo-queue", description="Where exports of the weights (OpenVINO, ...) are kept."
+    )
     annotated_max_side: int = Field(
         1920, ge=0, description="Longer side of the annotated picture in pixels; 0 for full size."
     )

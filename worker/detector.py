@@ -20,7 +20,8 @@ from shared.errors import InvalidTask, ModelUnavailable
 from shared.jobs import DetectParameters
 from shared.settings import Settings
 from worker.images import DecodedImage, Pixels, fit_within
-from worker.weights import be_quiet_and_offline, find_weights
+from worker.runtimes import ServedModel
+from worker.weights import be_quiet_and_offline
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,20 @@ class Prediction:
 class Detector:
     """One model on one device. Not to be shared between threads."""
 
-    def __init__(self, settings: Settings, *, process_index: int = 0, threads: int = 1) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        model: ServedModel,
+        *,
+        process_index: int = 0,
+        threads: int = 1,
+    ) -> None:
         """Load and warm up. `process_index` picks the GPU when there are several.
 
         Raises `ModelUnavailable` with what to do about it.
         """
         self._settings = settings
-        weights = find_weights(settings)
+        self.served = model
         be_quiet_and_offline()
         import torch
         from ultralytics import YOLO
@@ -54,10 +62,10 @@ class Detector:
         cv2.setNumThreads(threads)
         self.device = pick_device(settings.yolo_device, process_index)
         try:
-            self._model = YOLO(weights, verbose=False)
+            self._model = YOLO(model.path, task=exported_task(model.path), verbose=False)
+            self._warm_up(threads)
             self.names: dict[int, str] = dict(self._model.names)
             self.task: str = str(self._model.task)
-            self._warm_up()
         except Exception as error:
             raise ModelUnavailable(
                 f"YOLO_MODEL={settings.yolo_model} does not load on {self.device}: "
@@ -68,18 +76,22 @@ class Detector:
     def model_name(self) -> str:
         return Path(self._settings.yolo_model).name
 
-    def _warm_up(self) -> None:
-        """Predict once, so that lazy imports, kernels and allocations do not hit the first job."""
-        blank = np.zeros((480, 640, 3), np.uint8)
-        self.predict(DecodedImage(blank, 640, 480), DetectParameters())
+    def _warm_up(self, threads: int) -> None:
+        """Predict, so that lazy imports, kernels and allocations do not hit the first job."""
+        blank = DecodedImage(np.zeros((480, 640, 3), np.uint8), 640, 480)
+        self.predict(blank, DetectParameters())
+        if self.served.runtime == "openvino":
+            tune_openvino(self._model.predictor.model.backend, self.served.path, threads)
+            self.predict(blank, DetectParameters())
 
     def predict(self, image: DecodedImage, parameters: DetectParameters) -> Prediction:
         """Detect, and draw if asked. Raises `InvalidTask` for a class the model does not have."""
         classes = list(parameters.classes) if parameters.classes is not None else None
-        unknown = [number for number in classes or () if number not in self.names]
+        names = self._model.names
+        unknown = [number for number in classes or () if number not in names]
         if unknown:
             raise InvalidTask(
-                f"The model has no class {unknown[0]}; its classes are 0 to {len(self.names) - 1}."
+                f"The model has no class {unknown[0]}; its classes are 0 to {len(names) - 1}."
             )
         begin = time.perf_counter()
         result = self._model.predict(
@@ -153,6 +165,34 @@ def to_original(row: dict[str, Any], scale_x: float, scale_y: float) -> dict[str
                 for name, values in row[part].items()
             }
     return out
+
+
+def exported_task(path: Path) -> str | None:
+    """The task in an export's metadata; None for a `.pt`, which knows its own."""
+    for metadata in (path / "metadata.yaml", path.with_name("metadata.yaml")):
+        if path.suffix != ".pt" and metadata.exists():
+            import yaml
+
+            return str(yaml.safe_load(metadata.read_text())["task"])
+    return None
+
+
+def tune_openvino(backend: Any, path: Path, threads: int) -> None:
+    """Compile again with this process' share of the cores and in 32 bits.
+
+    Left alone, OpenVINO takes all cores in each process, and bfloat16 where the CPU has it, which
+    moves confidences by up to 0.02 (docs/performance.md has the figures).
+    """
+    import openvino
+
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": openvino.Type.f32,
+        "ENABLE_CPU_PINNING": False,
+    }
+    core = openvino.Core()
+    backend.ov_compiled_model = core.compile_model(next(path.glob("*.xml")), "CPU", options)
 
 
 def pick_device(wanted: str, process_index: int) -> str:

@@ -12,6 +12,7 @@ import os
 import signal
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from billiard import current_process
@@ -21,7 +22,8 @@ from shared.job_store import JobStore
 from shared.settings import Settings
 from worker.cores import threads_per_process
 from worker.patience import with_patience
-from worker.weights import be_quiet_and_offline, fetch, find_weights
+from worker.runtimes import ServedModel, prepare
+from worker.weights import be_quiet_and_offline, fetch
 
 if TYPE_CHECKING:
     from worker.detector import Detector
@@ -52,6 +54,7 @@ class PoolProcess:
 
 _this: PoolProcess | None = None
 _worker = ""
+_model = ServedModel(Path(), "", Path())
 
 
 def name_worker(hostname: str) -> None:
@@ -72,9 +75,10 @@ def prepare_parent(settings: Settings, hostname: str) -> None:
     Exits with one clear line if there are no weights to serve.
     """
     name_worker(hostname)
+    global _model
     fetch(settings.yolo_model, timeout_seconds=DOWNLOAD_SECONDS)
     try:
-        find_weights(settings)
+        _model = prepare(settings)
     except ModelUnavailable as error:
         raise SystemExit(f"yolo-queue worker: {error.message}") from error
     be_quiet_and_offline()
@@ -98,17 +102,20 @@ def start(settings: Settings) -> None:
     try:
         detector = Detector(
             settings,
+            _model,
             process_index=index,
             threads=threads_per_process(settings.worker_concurrency),
         )
-    except StartupError as error:
-        _report_error(error.message)
+    except Exception as error:
+        _report_error(error.message if isinstance(error, StartupError) else repr(error))
         signal.pause()  # The parent stops the worker; leaving now would only be replaced.
     store = JobStore(settings)
     _this = PoolProcess(settings, detector, store, _worker)
     with_patience(lambda: store.describe_model(detector.model_name, detector.task, detector.names))
     _CELL.pack_into(_board, 4 * index, os.getpid())
-    log.info("pool process %d has its model on %s", index, detector.device)
+    log.info(
+        "pool process %d has its model on %s (%s)", index, detector.device, detector.served.runtime
+    )
 
 
 def stop() -> None:

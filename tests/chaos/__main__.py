@@ -124,9 +124,8 @@ def report(verdict: Verdict, load: Load, saboteur: Saboteur, seconds: float) -> 
         print(f"| {name} | {names.count(name)} | {len(times)} | {median} | {longest} |")
     print(f"\njobs accepted: {verdict.jobs}, ended: {verdict.states}")
     print(f"attempts: {dict(sorted(verdict.attempts.items()))}")
-    print(
-        f"refused and sent again: {load.refusals}; slowest refusal {load.slowest_refusal_seconds:.2f} s"
-    )
+    slowest = f"{load.slowest_refusal_seconds:.2f} s"
+    print(f"refused and sent again: {load.refusals}; slowest refusal {slowest}")
     print(f"took {seconds:.0f} s")
     for line in [*load.unexpected, *verdict.discrepancies]:
         print("DISCREPANCY", line)

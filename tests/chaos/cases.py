@@ -43,9 +43,10 @@ def healthy_cases() -> list[Case]:
     from worker.detector import Detector
     from worker.images import decode
     from worker.job_runner import side_needed
+    from worker.runtimes import prepare
 
     settings = Settings(yolo_model=str(DEMO_MODEL))
-    detector, parameters = Detector(settings), DetectParameters()
+    detector, parameters = Detector(settings, prepare(settings)), DetectParameters()
     side = side_needed(parameters, settings.annotated_max_side)
 
     def answer(image: bytes) -> list[dict[str, Any]]:

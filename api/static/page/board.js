@@ -113,7 +113,7 @@ export class Board {
     slider.value = storedConfidence(0.25);
     const apply = () => {
       this.threshold = Number(slider.value);
-      byId("confidence-value").textContent = this.threshold.toFixed(2);
+      byId("confidence-value").textContent = `≥ ${this.threshold.toFixed(2)}`;
       for (const card of this.cards) card.setThreshold(this.threshold);
     };
     apply();

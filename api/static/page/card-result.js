@@ -54,17 +54,15 @@ export class CardResult {
         async () => save(await this.picture.save(), `${stem}-detections.jpg`), "Saved"),
       action("Save JSON", "The job with the detections that are shown",
         async () => save(jsonOf(asShown()), `${stem}.json`), "Saved"),
-      this.drawingToggle(),
     );
   }
 
   /** The service's own JPEG has every box in it that it found, whatever the slider says. */
   drawingToggle() {
     const label = "Service's drawing";
-    const hasOriginal = this.picture.hasOriginal;
     const button = el("button", { type: "button", textContent: label, ariaPressed: "false" });
     button.title = "The annotated picture as the API returns it";
-    button.hidden = !hasOriginal;
+    button.hidden = !this.picture.hasOriginal;
     button.addEventListener("click", async () => {
       if (this.picture.showsDrawing) this.picture.showOriginal();
       else await withAnswer(button, () => this.picture.showDrawing(), label);

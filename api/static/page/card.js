@@ -50,9 +50,11 @@ export class Card {
     this.retryButton = button("Try again", "", () => this.handlers.onRetry(this));
     this.removeButton = button("×", "remove quiet", () => this.handlers.onRemove(this));
     this.removeButton.ariaLabel = `Remove ${this.name}`;
-    this.enlargeButton = button("Enlarge", "enlarge", () => this.enlarge());
+    this.enlargeButton = button("Enlarge", "", () => this.enlarge());
     this.enlargeButton.ariaPressed = "false";
-    this.picture.element.append(this.enlargeButton);
+    this.enlargeButton.dataset.enlarge = "";
+    this.stageButtons = el("div", { className: "stage-buttons" }, this.enlargeButton);
+    this.picture.element.append(this.stageButtons);
     this.body = el(
       "div", { className: "body" },
       el("div", { className: "card-head" }, this.title, this.status, this.removeButton),
@@ -119,6 +121,7 @@ export class Card {
     this.result = new CardResult(job, { name: this.name, picture: this.picture });
     this.result.setThreshold(this.threshold);
     this.body.append(this.result.element);
+    this.stageButtons.prepend(this.result.drawingToggle());
   }
 
   showGone() {

@@ -10,6 +10,8 @@ export function installIntake(onFiles) {
       target.value = ""; // the same file again is a change again
     });
   }
+  // Without a touch screen `capture` opens the same picker as the other button.
+  byId("camera").hidden = navigator.maxTouchPoints === 0;
   document.addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
     if (files.length) onFiles(files);

@@ -7,8 +7,9 @@ import { count } from "./format.js";
 
 const ASK_AGAIN_MS = 3000;
 const SHOWN_AT_ONCE = 12;
-const TASKS = {
-  detect: "boxes", segment: "outlines", pose: "poses", obb: "rotated boxes", classify: "one class",
+const DOES = {
+  detect: "detects", segment: "outlines", pose: "finds poses of", obb: "finds rotated boxes of",
+  classify: "sorts images into",
 };
 
 /** Ask until a worker has told; `onModel` gets the class names. */
@@ -29,7 +30,7 @@ function show({ model, task, names }) {
   const classes = Object.entries(names);
   byId("model-name").replaceChildren(
     el("strong", { textContent: model }),
-    ` finds ${TASKS[task] ?? task} of ${count(classes.length, "class", "classes")}:`,
+    ` ${DOES[task] ?? "knows"} ${count(classes.length, "class", "classes")}`,
   );
   const chips = (some) => el("ul", { className: "chips", role: "list" }, ...some.map(chipOf));
   const more = el(

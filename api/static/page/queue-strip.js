@@ -61,8 +61,8 @@ export class QueueStrip {
 
   show(queue) {
     const age = queue.oldest_age_seconds;
-    this.waiting.show(queue.depth, queue.depth ? `oldest for ${seconds(age)}` : "none");
-    this.running.show(queue.in_flight, `on ${count(queue.ready_processes, "process", "processes")}`);
+    this.waiting.show(queue.depth, queue.depth ? `oldest for ${seconds(age)}` : "");
+    this.running.show(queue.in_flight, `of ${queue.ready_processes} at a time`);
     const rate = this.rate(queue);
     this.throughput.show(rate.toFixed(rate && rate < 10 ? 1 : 0), "images a second", rate);
     const all = queue.workers.reduce((sum, worker) => sum + worker.processes, 0);

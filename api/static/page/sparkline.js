@@ -14,7 +14,7 @@ export class Sparkline {
       "svg",
       { class: "sparkline", viewBox: `0 0 ${VALUES - 1} ${HEIGHT}`, preserveAspectRatio: "none",
         "aria-hidden": "true" },
-      this.area, this.line,
+      svg("path", { class: "ground", d: `M0 ${HEIGHT}H${VALUES - 1}` }), this.area, this.line,
     );
   }
 

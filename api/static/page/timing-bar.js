@@ -4,10 +4,10 @@ import { el } from "./elements.js";
 import { milliseconds } from "./format.js";
 
 const PARTS = [
-  ["queue", "waiting"],
-  ["decode", "decoding"],
-  ["infer", "inference"],
-  ["draw", "drawing"],
+  ["queue", "wait"],
+  ["decode", "decode"],
+  ["infer", "infer"],
+  ["draw", "draw"],
 ];
 
 export function timingBar(timings) {
@@ -21,6 +21,6 @@ export function timingBar(timings) {
     const swatch = el("span", { className: `swatch part-${key}`, ariaHidden: "true" });
     legend.append(el("li", {}, swatch, `${word} ${milliseconds(timings[key])}`));
   }
-  legend.append(el("li", { className: "total", textContent: `${milliseconds(timings.total)} in all` }));
+  legend.append(el("li", { className: "total", textContent: `total ${milliseconds(timings.total)}` }));
   return el("div", { className: "timing" }, bar, legend);
 }

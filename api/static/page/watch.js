@@ -56,7 +56,8 @@ export class Watch {
         for await (const event of readEvents(answer)) {
           lastId = event.id ?? lastId;
           failures = 0;
-          if (event.event === "job") this.deliver(JSON.parse(event.data));
+          const job = event.event === "job" ? JSON.parse(event.data) : {};
+          if (job.links) this.deliver(job); // without: a change that was over before we looked
         }
       } catch {
         // Whatever broke the stream: the look below tells whether the job is still there.

@@ -1,0 +1,192 @@
+"""The detector with real models: every Ultralytics task, reduced decoding, runtimes, threads."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from shared.errors import InvalidTask, ModelUnavailable
+from shared.jobs import DetectParameters
+from shared.settings import Settings
+from tests.support.images import encoded, photograph, sample
+from tests.support.stack import DEMO_MODEL
+from worker.detector import Detector, to_original
+from worker.images import DecodedImage, decode
+from worker.runtimes import ServedModel, prepare
+from worker.weights import be_quiet_and_offline
+
+LIMIT = 50_000_000
+LOOSE = DetectParameters(conf=0.0001, max_det=5)
+COCO_MODEL = Path(__file__).resolve().parents[3] / "shared" / "models" / "yolov8n.pt"
+
+
+def torch_detector(weights: Path) -> Detector:
+    settings = Settings(yolo_model=str(weights), yolo_runtime="torch", annotated_max_side=320)
+    return Detector(settings, prepare(settings), threads=1)
+
+
+@pytest.fixture(scope="module")
+def demo() -> Detector:
+    return torch_detector(DEMO_MODEL)
+
+
+@pytest.fixture(scope="module")
+def photo() -> DecodedImage:
+    return decode(photograph(), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("config", "task", "keys"),
+    [
+        ("yolov8n.yaml", "detect", {"name", "class", "confidence", "box"}),
+        ("yolov8n-seg.yaml", "segment", {"name", "class", "confidence", "box", "segments"}),
+        ("yolov8n-pose.yaml", "pose", {"name", "class", "confidence", "box", "keypoints"}),
+        ("yolov8n-obb.yaml", "obb", {"name", "class", "confidence", "box"}),
+        ("yolov8n-cls.yaml", "classify", {"name", "class", "confidence"}),
+    ],
+)
+def test_every_task_gives_its_own_result(
+    config: str, task: str, keys: set[str], tmp_path: Path, photo: DecodedImage
+) -> None:
+    """A real network of each kind; its weights are random, so only the shape counts."""
+    be_quiet_and_offline()
+    import torch
+    from ultralytics import YOLO
+
+    torch.manual_seed(0)
+    weights = tmp_path / "random.pt"
+    YOLO(config).save(weights)
+    detector = torch_detector(weights)
+    assert detector.task == task
+    prediction = detector.predict(photo, LOOSE)
+    assert prediction.detections
+    assert set(prediction.detections[0]) == keys
+    if task == "obb":
+        assert set(prediction.detections[0]["box"]) == {
+            f"{a}{n}" for a in "xy" for n in range(1, 5)
+        }
+    assert prediction.annotated is not None
+    assert max(prediction.annotated.shape) == 320, "the picture is capped for every task"
+
+
+def test_coordinates_are_the_originals_whatever_was_decoded() -> None:
+    row = {
+        "name": "x",
+        "box": {"x1": 1.0, "y1": 2.0, "x2": 3.0, "y2": 4.0},
+        "segments": {"x": [1.0, 2.0], "y": [3.0, 4.0]},
+        "keypoints": {"x": [1.0], "y": [2.0], "visible": [0.5]},
+    }
+    assert to_original(row, 1, 1) == row
+    assert to_original(row, 2, 3) == {
+        "name": "x",
+        "box": {"x1": 2.0, "y1": 6.0, "x2": 6.0, "y2": 12.0},
+        "segments": {"x": [2.0, 4.0], "y": [9.0, 12.0]},
+        "keypoints": {"x": [2.0], "y": [6.0], "visible": [0.5]},
+    }
+
+
+def test_reduced_decoding_moves_boxes_by_no_more_than_two_pixels_in_a_thousand(
+    demo: Detector,
+) -> None:
+    """12 megapixels at half size against all of them: same codes, same boxes."""
+    large = Image.open(io.BytesIO(sample())).convert("RGB").resize((4000, 3000))
+    data = encoded(large, "JPEG", quality=92)
+    full = demo.predict(decode(data, max_pixels=LIMIT), DetectParameters())
+    half = demo.predict(decode(data, max_pixels=LIMIT, min_side=1920), DetectParameters())
+    assert [d["name"] for d in half.detections] == [d["name"] for d in full.detections]
+    assert full.detections
+    for ours, theirs in zip(half.detections, full.detections, strict=True):
+        assert abs(ours["confidence"] - theirs["confidence"]) < 0.05
+        for name, value in ours["box"].items():
+            assert abs(value - theirs["box"][name]) < 8  # of 4,000 pixels
+
+
+def test_a_class_that_is_not_there(demo: Detector, photo: DecodedImage) -> None:
+    with pytest.raises(InvalidTask, match="0 to 2"):
+        demo.predict(photo, DetectParameters(classes=(3,)))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_openvino_gives_the_same_detections(demo: Detector, cache: Path) -> None:
+    """In 32 bits: confidences within 0.001 and boxes within half a pixel of PyTorch's."""
+    settings = Settings(
+        yolo_model=str(DEMO_MODEL), yolo_runtime="openvino", model_cache_dir=str(cache)
+    )
+    served = prepare(settings)
+    detector = Detector(settings, served, threads=1)
+    assert (detector.task, detector.names) == (demo.task, demo.names)
+    for name in ("mixed.jpg", "qr_code.jpg", "barcode.jpg", "screen.jpg"):
+        image = decode(sample(name), max_pixels=LIMIT)
+        ours = detector.predict(image, DetectParameters()).detections
+        theirs = demo.predict(image, DetectParameters()).detections
+        assert [d["name"] for d in ours] == [d["name"] for d in theirs]
+        for a, b in zip(ours, theirs, strict=True):
+            assert abs(a["confidence"] - b["confidence"]) < 0.001
+            assert all(abs(a["box"][k] - b["box"][k]) < 0.5 for k in a["box"])
+
+
+def test_many_processes_export_once(cache: Path, tmp_path: Path) -> None:
+    code = (
+        "import logging, sys; logging.basicConfig(level=20);"
+        "from shared.settings import Settings; from worker.runtimes import prepare;"
+        "print(prepare(Settings()).path)"
+    )
+    environment = {
+        "YOLO_MODEL": str(DEMO_MODEL),
+        "YOLO_RUNTIME": "openvino",
+        "MODEL_CACHE_DIR": str(tmp_path),
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=environment,
+            cwd=DEMO_MODEL.parents[1],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    outcomes = [process.communicate(timeout=120) for process in processes]
+    assert all(process.returncode == 0 for process in processes), outcomes
+    assert len({out for out, _ in outcomes}) == 1
+    assert sum("exporting" in err for _, err in outcomes) == 1
+
+
+def test_auto_falls_back_and_says_so_but_a_named_runtime_does_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(b"not a model")
+    settings = Settings(
+        yolo_model=str(broken), yolo_device="cpu", model_cache_dir=str(tmp_path / "cache")
+    )
+    assert prepare(settings) == ServedModel(broken, "torch", broken)
+    assert "serving with PyTorch" in caplog.text
+    with pytest.raises(ModelUnavailable, match="cannot be exported"):
+        prepare(settings.model_copy(update={"yolo_runtime": "openvino"}))
+    with pytest.raises(ModelUnavailable, match="pip install"):
+        prepare(settings.model_copy(update={"yolo_runtime": "tensorrt"}))
+
+
+@pytest.mark.skipif(not COCO_MODEL.exists(), reason="COCO weights are not beside the checkout")
+def test_real_photographs_with_coco_weights() -> None:
+    detector = torch_detector(COCO_MODEL)
+    for name, expected in (
+        ("bus.jpg", ["bus", "person", "person", "person"]),
+        ("zidane.jpg", ["person", "person"]),
+    ):
+        image = decode(photograph(name), max_pixels=LIMIT)
+        rows = detector.predict(image, DetectParameters(conf=0.5)).detections
+        assert sorted(row["name"] for row in rows) == expected
