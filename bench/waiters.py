@@ -1,0 +1,112 @@
+"""Many clients that wait for their jobs, and how right the promised times are.
+
+    python -m bench.waiters --clients 1000
+
+Detectors are simulated (fixed latency): what is measured is the gateway, its memory and CPU with
+all clients on `/events`, and the estimate each job was given against what happened to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from bench.soak import resident_mib
+from tests.support.images import encoded, noise
+from tests.support.stack import Stack
+
+SIMULATED_MS = 50
+PROCESSES = 2
+
+
+@dataclass
+class Outcome:
+    """Of one run; times in seconds."""
+
+    promised: list[tuple[float, float]] = field(default_factory=list)
+    """(estimate while queued, what was left in truth), for every estimate that was sent."""
+    events: int = 0
+    unfinished: int = 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clients", type=int, default=1000)
+    arguments = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Stack(
+            Path(folder), SIMULATED_MS=str(SIMULATED_MS), WORKER_CONCURRENCY=str(PROCESSES)
+        ) as stack,
+    ):
+        stack.redis.start()
+        gateway = stack.start_gateway()
+        stack.start_worker(app="bench.simulated_app")
+        stack.wait_ready(processes=PROCESSES)
+        before = resident_mib(gateway.pid)
+        outcome, seconds, cpu, peak = asyncio.run(run(stack, gateway.pid, arguments.clients))
+    errors = [abs(left - estimate) for estimate, left in outcome.promised]
+    relative = [abs(left - estimate) / left for estimate, left in outcome.promised if left > 2]
+    print(f"{arguments.clients} clients on /events for {seconds:.0f} s, {outcome.events} events")
+    print(f"gateway: {before:.0f} MiB before, {peak:.0f} MiB with all of them waiting", end=" ")
+    print(f"({(peak - before) * 1024 / arguments.clients:.0f} KiB each)")
+    print(f"gateway: {cpu / seconds:.0%} of a core while they wait")
+    print(f"estimates: {len(errors)}; off by p50 {statistics.median(errors):.2f} s,", end=" ")
+    print(f"p95 {statistics.quantiles(errors, n=20)[-1]:.2f} s;", end=" ")
+    print(f"of those above 2 s, by p50 {statistics.median(relative):.1%}")
+    return 1 if outcome.unfinished else 0
+
+
+async def run(stack: Stack, pid: int, clients: int) -> tuple[Outcome, float, float, float]:
+    outcome = Outcome()
+    image = encoded(noise(40, 30), "PNG")
+    limits = httpx.Limits(max_connections=None)
+    peak = 0.0
+    async with httpx.AsyncClient(base_url=stack.url, timeout=300, limits=limits) as client:
+        jobs = []
+        for _ in range(clients):
+            headers = {"Content-Type": "image/png"}
+            answer = await client.post("/predict/", content=image, headers=headers)
+            jobs.append(answer.json()["task_id"])
+        begin, cpu = time.monotonic(), cpu_seconds(pid)
+        watchers = [asyncio.create_task(watch(client, job, outcome)) for job in jobs]
+        while not all(watcher.done() for watcher in watchers):
+            peak = max(peak, resident_mib(pid))
+            await asyncio.sleep(0.25)
+        await asyncio.gather(*watchers)
+        seconds = time.monotonic() - begin
+    return outcome, seconds, cpu_seconds(pid) - cpu, peak
+
+
+async def watch(client: httpx.AsyncClient, task_id: str, outcome: Outcome) -> None:
+    estimates: list[tuple[float, float]] = []
+    status = ""
+    async with client.stream("GET", f"/result/{task_id}/events") as answer:
+        async for line in answer.aiter_lines():
+            if line.startswith("data: "):
+                outcome.events += 1
+                job = json.loads(line[6:])
+                status = job["status"]
+                if job.get("eta_seconds") is not None:
+                    estimates.append((time.monotonic(), job["eta_seconds"]))
+    ended = time.monotonic()
+    outcome.unfinished += status != "completed"
+    outcome.promised += [(estimate, ended - at) for at, estimate in estimates]
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+if __name__ == "__main__":
+    sys.exit(main())
