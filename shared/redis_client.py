@@ -13,6 +13,9 @@ from shared.errors import StoreUnavailable
 UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, OSError)
 """What redis-py raises while the server is away, paused or loading its file."""
 
+MAX_CONNECTIONS = 64
+"""Of one gateway to one Redis."""
+
 
 def connect(url: str, *, timeout_seconds: float) -> redis.Redis:
     """A blocking client. Opens no connection yet. Fails within `timeout_seconds` a command."""
@@ -29,14 +32,17 @@ def connect(url: str, *, timeout_seconds: float) -> redis.Redis:
 
 def connect_async(url: str, *, timeout_seconds: float) -> redis.asyncio.Redis:
     """The asyncio twin of `connect`."""
-    return redis.asyncio.Redis.from_url(
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
+        # However many requests there are, Redis does one thing at a time; the rest wait here.
+        max_connections=MAX_CONNECTIONS,
+        timeout=timeout_seconds,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
         retry=AsyncRetry(NoBackoff(), 1),
         retry_on_error=[redis.ConnectionError],
-        max_connections=512,
     )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def unavailable(error: Exception) -> StoreUnavailable:

@@ -13,12 +13,14 @@ from api.job_view import job_object
 from api.notifications import Notifier
 from api.problems import responses
 from api.routes.result import COMMON_ERRORS, Client, TaskId, find
+from shared.errors import StoreUnavailable
 from shared.job_intake import JobIntake
 from shared.jobs import JobState
 
 router = APIRouter(tags=["jobs"])
 
 KEEP_ALIVE_SECONDS = 15
+RETRY_SECONDS = 1.0
 RECHECK_SECONDS = 60.0
 """A watcher looks again after so long even if nothing woke it."""
 
@@ -59,7 +61,16 @@ async def _stream(request: Request, task_id: str, last_id: str) -> AsyncIterator
     sent_position: tuple[int | None, int | None] | None = None
     with notifier.watch(task_id) as watch:
         while True:
-            entries, record = await intake.changes(task_id, last_id)
+            try:
+                entries, record = await intake.changes(task_id, last_id)
+                done = record is not None and record.state is JobState.COMPLETED
+                found = await intake.read(task_id) if entries and done else None
+            except StoreUnavailable:
+                # The client has its connection; it hears more when Redis is back.
+                await watch.wait(RETRY_SECONDS)
+                if notifier.draining:
+                    return
+                continue
             for event_id, fields in entries[:-1]:  # changes that were over before we looked
                 yield _event({"task_id": task_id, **fields}, event_id)
             if record is None:
@@ -67,7 +78,6 @@ async def _stream(request: Request, task_id: str, last_id: str) -> AsyncIterator
             position = (record.position, record.eta_ms)
             if entries:
                 last_id = entries[-1][0]
-                found = await intake.read(task_id) if record.state is JobState.COMPLETED else None
                 result = {**found[1], "image": None} if found and found[1] else None
                 job = job_object(record, result)
                 if result:
