@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -121,6 +122,12 @@ def job_object(record: JobRecord, result: dict[str, Any] | None = None) -> dict[
     if result is not None:
         job.update(result)
     return job
+
+
+def job_json(record: JobRecord, result: bytes | None = None) -> bytes:
+    """The job object as JSON text; `result` is a JSON object's text, taken over as it is."""
+    head = json.dumps(job_object(record)).encode()
+    return head if result is None else head[:-1] + b", " + result[1:]
 
 
 def rfc3339(epoch_ms: int) -> str:

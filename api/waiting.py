@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
 
 from fastapi import Request
 
@@ -24,7 +23,7 @@ def preferred_wait(request: Request) -> float:
 
 async def read_when_ended(
     request: Request, task_id: str, seconds: float
-) -> tuple[JobRecord, dict[str, Any] | None] | None:
+) -> tuple[JobRecord, bytes | None] | None:
     """Read a job once it has ended, or as it stands when the time is up."""
     intake: JobIntake = request.app.state.intake
     notifier: Notifier = request.app.state.notifier

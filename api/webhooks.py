@@ -105,7 +105,8 @@ class WebhookSender:
         if found is None:
             return None
         record, result = found
-        job = job_object(record, {k: v for k, v in (result or {}).items() if k != "image"})
+        job = job_object(record, json.loads(result) if result else None)
+        job.pop("image", None)
         notice = {"type": f"job.{job['status']}", "timestamp": job["finished_at"], "data": job}
         payload = json.dumps(notice).encode()
         await self._intake.keep_webhook_payload(webhook.task_id, payload)

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import platform
+import re
 import statistics
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from tests.support.stack import ROOT, Stack, free_port, wait_until
 
 RESULTS = ROOT / "bench" / "results"
 CLIENTS = 8
+RUNTIMES = ("torch", "openvino")
 
 
 def main() -> None:
@@ -73,7 +75,7 @@ def measure_all(
     folder: Path, weights: str, images: list[bytes], paths: list[str], seconds: float
 ) -> list[tuple[str, float]]:
     rates = []
-    for runtime in ("torch", "openvino"):
+    for runtime in RUNTIMES:
         rate = limit.measure(runtime, weights, paths, processes=2, threads=1, seconds=seconds)
         rates.append((f"limit, {runtime}", rate))
         rates.append(
@@ -120,15 +122,15 @@ async def load(url: str, images: list[bytes], seconds: float, *, waits: bool) ->
 
         async def one(image: bytes) -> None:
             answer = await client.post("/predict/", files={"file": ("image.jpg", image)})
-            job = answer.json()
-            while job.get("status") != "completed":
-                if waits:
-                    path = f"/result/{job['task_id']}?wait=60"
-                else:
+            path = f"/result/{answer.json()['task_id']}" + ("?wait=60" if waits else "")
+            while True:
+                if not waits:
                     await asyncio.sleep(0.05)
-                    path = f"/result/{answer.json()['task_id']}"
-                job = (await client.get(path)).json()
-                assert job["status"] not in ("failed", "expired"), job
+                # Read, but not parsed: what a client does with its result is its own affair.
+                content = (await client.get(path)).content
+                if re.search(rb'"status": ?"completed"', content[:1000]):
+                    return
+                assert not re.search(rb'"status": ?"(failed|expired)"', content[:1000]), content
 
         async def stream(number: int, until: float) -> None:
             while time.monotonic() < until:

@@ -18,7 +18,7 @@ import redis
 
 from shared.errors import IdempotencyConflict, QueueFull, StoreUnavailable
 from shared.job_keys import image_key, script
-from shared.job_store import accept_arguments
+from shared.job_store import accept_arguments, result_of
 from shared.jobs import JobRecord, NewJob
 from shared.redis_client import UNAVAILABLE, connect_async, unavailable
 from shared.settings import Settings
@@ -170,8 +170,8 @@ class JobIntake:
 
     async def read(
         self, task_id: str, *, with_result: bool = True
-    ) -> tuple[JobRecord, dict[str, Any] | None] | None:
-        """A job's record and, when completed, what its task returned. None: no such job."""
+    ) -> tuple[JobRecord, bytes | None] | None:
+        """A job's record and, when completed, its result as JSON text. None: no such job."""
         settings = self._settings
         async with self._store():
             record, meta = await self._run(
@@ -183,7 +183,7 @@ class JobIntake:
             )
         if not record:
             return None
-        return _record(record), json.loads(meta)["result"] if meta else None
+        return _record(record), result_of(task_id, meta) if meta else None
 
     async def changes(
         self, task_id: str, after: str

@@ -49,7 +49,8 @@ def create_app(settings: Settings) -> Celery:
             for name in (lane_queue(settings.yolo_queue, lane) for lane in range(LANES))
         ],
         task_create_missing_queues=False,
-        # A worker takes a message only when a pool process is free for it.
+        # A worker takes a message only when a pool process is free for it. (Two in hand for each
+        # process gave 33.7 images/s instead of 33.3: not worth a job that waits beside a free one.)
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
         task_acks_late=True,

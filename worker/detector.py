@@ -23,6 +23,9 @@ from worker.images import DecodedImage, Pixels, fit_within
 from worker.runtimes import ServedModel
 from worker.weights import be_quiet_and_offline
 
+WHITES_STAND_IN = (255, 112, 31)
+"""RGB."""
+
 log = logging.getLogger(__name__)
 
 
@@ -57,6 +60,10 @@ class Detector:
         be_quiet_and_offline()
         import torch
         from ultralytics import YOLO
+        from ultralytics.utils.plotting import colors
+
+        # The third class' near-white lines vanish on paper and sky.
+        colors.palette[2] = WHITES_STAND_IN
 
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)

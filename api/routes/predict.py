@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from api import uploads, webhooks
 from api.auth import authenticate
-from api.job_view import Job, job_object
+from api.job_view import Job, job_json, job_object
 from api.problems import responses
 from api.uploads import Upload
 from api.waiting import preferred_wait, read_when_ended
@@ -135,7 +135,7 @@ async def submit(
         found = await read_when_ended(request, record.task_id, seconds)
         record, result = found or (record, None)
     return Response(
-        json.dumps(job_object(record, result)),
+        job_json(record, result),
         201 if is_new else 200,
         headers,
         media_type="application/json",

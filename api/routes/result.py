@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from api import result_formats
 from api.auth import authenticate
-from api.job_view import Job, job_object
+from api.job_view import Job, job_json, job_object
 from api.problems import responses
 from api.waiting import MAX_WAIT_SECONDS, read_when_ended
 from shared import errors
@@ -68,11 +68,10 @@ async def get_result(
     if _matches(request, headers):
         return Response(status_code=304, headers=headers)
     if form == "json":
-        body = json.dumps(job_object(record, result))
-        return Response(body, headers=headers, media_type="application/json")
+        return Response(job_json(record, result), headers=headers, media_type="application/json")
     if result is None:
         raise _not_finished(record)
-    text = result_formats.render(form, task_id, result)
+    text = result_formats.render(form, task_id, json.loads(result))
     return Response(text, headers={**headers, "Content-Type": result_formats.MEDIA_TYPES[form]})
 
 
@@ -90,12 +89,13 @@ async def get_image(request: Request, task_id: TaskId, client: Client) -> Respon
     record, result = await find(request, task_id, client)
     if result is None:
         raise _not_finished(record)
-    if not result.get("image"):
+    picture = json.loads(result).get("image")
+    if not picture:
         raise errors.JobNotFinished("The job was asked for no picture (annotate=false).")
     headers = _caching(request, record, "image")
     if _matches(request, headers):
         return Response(status_code=304, headers=headers)
-    encoded = result["image"].partition(",")[2]
+    encoded = picture.partition(",")[2]
     return Response(base64.b64decode(encoded), headers=headers, media_type="image/jpeg")
 
 
@@ -116,7 +116,7 @@ async def cancel(request: Request, task_id: TaskId, client: Client) -> Response:
 
 async def find(
     request: Request, task_id: str, client: str, *, wait: float = 0
-) -> tuple[JobRecord, dict[str, Any] | None]:
+) -> tuple[JobRecord, bytes | None]:
     """The client's job, once it has ended or `wait` seconds are over. Raises `JobNotFound`, also
     for the job of another key."""
     current_task_id.set(task_id)
