@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: run test check chaos soak setup setup-dev
+.PHONY: run test check chaos soak stress bench setup setup-dev
 
 run: setup ## the whole service on this machine
 	@exec $(BIN)/yolo-queue up
@@ -39,3 +39,10 @@ chaos: setup-dev ## kill everything in turn under load, then account for every j
 
 soak: setup-dev ## 20,000 jobs with a no-op detector; memory must not grow
 	$(BIN)/python -m bench.soak
+
+stress: setup-dev ## 100 images of 12 megapixels at a service that runs; every one accounted for
+	$(BIN)/yolo-queue stress $(STRESS)
+
+bench: setup-dev ## throughput against the machine's limit and the tutorial design
+	$(BIN)/python -m bench.throughput $(BENCH)
+	$(BIN)/python -m bench.waiters

@@ -13,7 +13,7 @@ from api.auth import KeyRing
 from api.draining import on_stop_signal
 from api.notifications import Notifier
 from api.rate_limit import RateLimiter
-from api.routes import events, health, metrics, model, predict, queue, result
+from api.routes import events, health, metrics, model, page, predict, queue, result
 from api.security_headers import SecurityHeaders
 from api.uploads import UploadBudget
 from api.webhooks import WebhookSender
@@ -60,8 +60,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.keys = KeyRing(settings.api_keys)
     app.state.rate_limiter = RateLimiter(settings)
     app.state.upload_budget = UploadBudget(settings.max_gateway_upload_bytes)
-    for module in (predict, result, events, queue, model, health, metrics):
+    for module in (predict, result, events, queue, model, health, metrics, page):
         app.include_router(module.router)
+    page.install(app)
     docs.install(app)
     problems.install(app)
     app.add_middleware(SecurityHeaders)

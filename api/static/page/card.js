@@ -81,6 +81,7 @@ export class Card {
     this.cancelButton.hidden = !PENDING.has(state);
     this.retryButton.hidden = state !== "refused" || !this.canRetry;
     if (!isNew) return;
+    if (this.isFinished) this.picture.placeholder.textContent = "No picture";
     if (this.isFinished) announce(WORDS[state].toLowerCase(), this.sentence());
     this.handlers.onChange(this);
   }
