@@ -10,7 +10,7 @@ run: setup ## the whole service on this machine
 	@exec $(BIN)/yolo-queue up
 
 test: setup-dev ## all tests but the long ones
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: setup-dev ## lint, types, import rules
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import dead, settings_table, up
+from cli import dead, detect, doctor, settings_table, stress, up, watch
 
 app = typer.Typer(
     name="yolo-queue",
@@ -13,6 +13,10 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command("up")(up.up)
+app.command("detect")(detect.detect)
+app.command("watch")(watch.watch)
+app.command("doctor")(doctor.doctor)
+app.command("stress")(stress.stress)
 app.command("settings")(settings_table.settings)
 app.add_typer(dead.app, name="dead")
 

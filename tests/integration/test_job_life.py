@@ -75,7 +75,7 @@ async def test_a_job_from_accept_to_result(intake: JobIntake, store: JobStore) -
     found = await intake.read(new.task_id)
     assert found is not None
     assert found[0].state is JobState.COMPLETED
-    assert found[1] == {"detections": []}
+    assert found[1] == b'{"detections": []}'
     assert store.image(new.task_id) is None, "the upload is not kept once it is done"
     assert await events_of(store, new.task_id) == ["queued", "processing", "completed"]
 
@@ -121,7 +121,7 @@ async def test_a_late_finisher_commits_nothing(intake: JobIntake, store: JobStor
     assert not store.complete(second, success_meta(record.task_id, {"by": 3})), "once is enough"
     found = await intake.read(record.task_id)
     assert found is not None
-    assert found[1] == {"by": 2}
+    assert found[1] == b'{"by": 2}'
     assert (await events_of(store, record.task_id)).count("completed") == 1
     assert store.claim(record.task_id, "w3") == "finished"
 
