@@ -24,6 +24,7 @@ from shared.redis_client import UNAVAILABLE, connect_async, unavailable
 from shared.settings import Settings
 
 SUBSCRIPTION_PING_SECONDS = 10.0
+SLOWEST_WRITE_BYTES_PER_SECOND = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,8 @@ class JobIntake:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._queue = settings.yolo_queue
-        timeout = settings.redis_timeout_seconds
+        # `_store` sets the deadline; this is only the longest that a single write may take.
+        timeout = settings.redis_timeout_seconds + _seconds_to_write(settings.max_upload_bytes)
         self.redis = connect_async(settings.redis_url, timeout_seconds=timeout)
         self._images = (
             connect_async(settings.image_redis_url, timeout_seconds=timeout)
@@ -76,10 +78,15 @@ class JobIntake:
             await self._images.aclose()
 
     @asynccontextmanager
-    async def _store(self) -> AsyncIterator[None]:
-        """Bounds every visit to Redis, retries and reconnects included."""
+    async def _store(self, writing: int = 0) -> AsyncIterator[None]:
+        """Bounds every visit to Redis, retries and reconnects included.
+
+        `writing`: bytes of images that are sent. Many large ones at once take their time on a
+        machine with few cores, without Redis being away.
+        """
+        seconds = self._settings.redis_timeout_seconds + _seconds_to_write(writing)
         try:
-            async with asyncio.timeout(self._settings.redis_timeout_seconds):
+            async with asyncio.timeout(seconds):
                 yield
         except (TimeoutError, redis.OutOfMemoryError, *UNAVAILABLE) as error:
             raise unavailable(error) from error
@@ -115,7 +122,7 @@ class JobIntake:
         """
         settings = self._settings
         keys = [image_key(self._queue, job.task_id) for job in jobs]
-        async with self._store():
+        async with self._store(writing=sum(len(job.image) for job in jobs)):
             for key, job in zip(keys, jobs, strict=True):
                 await self._images.set(key, job.image, ex=settings.record_ttl_seconds)
             status, rest = await self._run("accept", *accept_arguments(jobs, settings))
@@ -269,6 +276,10 @@ class JobIntake:
             },
             dead_letters=dead,
         )
+
+
+def _seconds_to_write(size_bytes: int) -> float:
+    return size_bytes / SLOWEST_WRITE_BYTES_PER_SECOND
 
 
 def _record(flat: list[bytes]) -> JobRecord:
