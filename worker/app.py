@@ -6,6 +6,7 @@ ultralytics) happen when a worker starts, not for `celery inspect` or Flower.
 
 from __future__ import annotations
 
+import ssl
 import warnings
 from typing import Any
 
@@ -82,6 +83,10 @@ def create_app(settings: Settings) -> Celery:
         task_track_started=False,
         timezone="UTC",
     )
+    if settings.redis_url.startswith("rediss://") and "ssl_cert_reqs" not in settings.redis_url:
+        # Celery wants it said; redis-py, which the gateway uses, checks certificates by default.
+        verify = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+        app.conf.update(broker_use_ssl=verify, redis_backend_use_ssl=verify)
     return app
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 
 import pytest
 
@@ -44,3 +45,11 @@ def test_the_app_takes_json_alone_from_every_lane(app) -> None:  # type: ignore[
     assert app.conf.task_serializer == app.conf.result_serializer == "json"
     names = {queue.name for queue in app.conf.task_queues}
     assert names == {lane_queue("yolo", lane) for lane in range(LANES)}
+
+
+def test_tls_checks_certificates_unless_told_otherwise() -> None:
+    secure = create_app(Settings(redis_url="rediss://:password@redis.example:6380/0"))
+    parameters = secure.backend.connparams
+    assert parameters["ssl_cert_reqs"] == ssl.CERT_REQUIRED
+    assert secure.connection_for_read().ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    secure.close()
