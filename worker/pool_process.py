@@ -114,7 +114,11 @@ def start(settings: Settings) -> None:
     with_patience(lambda: store.describe_model(detector.model_name, detector.task, detector.names))
     _CELL.pack_into(_board, 4 * index, os.getpid())
     log.info(
-        "pool process %d has its model on %s (%s)", index, detector.device, detector.served.runtime
+        "pool process %d (pid %d) has its model on %s (%s)",
+        index,
+        os.getpid(),
+        detector.device,
+        detector.served.runtime,
     )
 
 

@@ -136,7 +136,11 @@ def test_sigterm_drains_the_gateway(fragile: Stack) -> None:
         def slow_body() -> Iterator[bytes]:
             yield IMAGE[:1000]
             fragile.gateway.terminate()
-            time.sleep(0.5)  # the upload is under way when the signal comes
+            wait_until(
+                lambda: "Shutting down" in fragile.log("api").read_text(),
+                seconds=10,
+                what="the gateway has heard the signal",
+            )
             yield IMAGE[1000:]
 
         answer = client.post(
