@@ -48,7 +48,7 @@ def main() -> int:
         store = redis.Redis(port=stack.redis.port)
 
         def measure() -> dict[str, float]:
-            sizes = {name: sum(map(resident_mib, pids)) for name, pids in processes.items()}
+            sizes = {name: sum(map(proportional_mib, pids)) for name, pids in processes.items()}
             sizes["Redis"] = store.info("memory")["used_memory"] / 2**20
             return sizes
 
@@ -111,10 +111,19 @@ def left_over(store: redis.Redis) -> set[bytes]:
 
 
 def resident_mib(pid: int) -> float:
-    """Resident set. (Not the proportional one: that moves as forked processes part their pages.)"""
-    text = Path(f"/proc/{pid}/status").read_text()
-    resident = next(line for line in text.splitlines() if line.startswith("VmRSS:"))
-    return int(resident.split()[1]) / 1024
+    """Resident set of one process."""
+    return _kib(f"/proc/{pid}/status", "VmRSS:") / 1024
+
+
+def proportional_mib(pid: int) -> float:
+    """Proportional set: a page that forked processes share is divided among them, so the sum over
+    a worker is the memory it takes."""
+    return _kib(f"/proc/{pid}/smaps_rollup", "Pss:") / 1024
+
+
+def _kib(path: str, name: str) -> int:
+    line = next(line for line in Path(path).read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ ultralytics) happen when a worker starts, not for `celery inspect` or Flower.
 
 from __future__ import annotations
 
+import gc
 import ssl
 import warnings
 from typing import Any
@@ -104,6 +105,10 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     from worker import pool_process
 
     pool_process.prepare_parent(settings, sender.hostname)
+    # What is loaded by now is never garbage. Collected in a child, its pages would part from the
+    # parent's one by one.
+    gc.collect()
+    gc.freeze()
     sender.app.steps["consumer"].add("worker.presence:Presence")
 
 
