@@ -87,8 +87,7 @@ def run(folder: Path, arguments: argparse.Namespace) -> tuple[Verdict, Load, Sab
         with httpx.Client(base_url=stack.url, timeout=30) as api:
             verdict = reconcile(api, client, load.accepted, saboteur.faults)
         verdict.discrepancies += leftovers(client)
-        if verdict.discrepancies:
-            say(stack.logs()[-20000:])
+        say_what_logs_know(stack.logs(), verdict.discrepancies)
     return verdict, load, saboteur
 
 
@@ -103,6 +102,14 @@ def make_cases(jobs: int, seed: int) -> list[Case]:
     # The ones that take long go first, or the run would wait for them at its end.
     slow = [case for case in cases if case.name == "slow"]
     return special[:3] + slow + [case for case in cases if case.name != "slow"]
+
+
+def say_what_logs_know(logs: str, discrepancies: list[str]) -> None:
+    """The log lines of the jobs that went wrong, for a machine whose files are gone afterwards."""
+    ids = {line.split()[0] for line in discrepancies}
+    for line in logs.splitlines():
+        if any(task_id in line for task_id in ids):
+            say(line)
 
 
 def leftovers(client: redis.Redis) -> list[str]:

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 import httpx
 import redis
 
+from shared.settings import Settings
 from tests.support.stack import Stack, pool_pids, wait_until
 
 WORKER_APP = "tests.chaos.app"
+MAX_ATTEMPTS = Settings().max_attempts
 
 
 @dataclass
@@ -138,21 +140,30 @@ class Saboteur:
         return time.monotonic() - begin
 
     def _busy_worker(self) -> tuple[subprocess.Popen[bytes], list[str]]:
-        """A worker in the middle of a job, and the jobs it holds."""
+        """A worker in the middle of a job, and the jobs it holds.
+
+        None of them in its last attempt: a healthy job that is killed `MAX_ATTEMPTS` times fails,
+        as it is promised to, and would say nothing about what was lost.
+        """
 
         def find() -> tuple[subprocess.Popen[bytes], list[str]] | None:
             held: dict[str, list[str]] = {}
+            spared = set()
             for task_id in self._redis.zrange("yolo:leases", 0, -1):
-                holder = self._redis.hget(b"yolo:job:" + task_id, "worker")
+                job = b"yolo:job:" + task_id
+                holder, number = self._redis.hmget(job, "worker", "attempts")
                 if holder:
                     held.setdefault(holder.decode(), []).append(task_id.decode())
-            busy = [w for w in self._stack.workers if self._names[w.pid] in held]
+                    if int(number) >= MAX_ATTEMPTS:
+                        spared.add(holder.decode())
+            names = {worker: self._names[worker.pid] for worker in self._stack.workers}
+            busy = [w for w, name in names.items() if name in held and name not in spared]
             if not busy:
                 return None
             worker = self._random.choice(busy)
-            return worker, held[self._names[worker.pid]]
+            return worker, held[names[worker]]
 
-        return wait_until(find, seconds=30, what="a worker is busy")  # type: ignore[no-any-return]
+        return wait_until(find, seconds=60, what="a worker is busy")  # type: ignore[no-any-return]
 
     def _replace(self, worker: subprocess.Popen[bytes]) -> None:
         self._stack.workers.remove(worker)
