@@ -7,6 +7,7 @@ does it, so work is recovered as long as one is alive.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import time
@@ -28,11 +29,29 @@ CONSUMING_SECONDS = 10
 """Without an echo for so long, an idle worker is not consuming."""
 
 _store: JobStore | None = None
+_last_beat: tuple[dict[str, Any], float] = ({}, 0.0)
 
 
 def parent_store() -> JobStore | None:
     """The parent's store, once its consumer has started."""
     return _store
+
+
+def last_beat() -> tuple[dict[str, Any], float]:
+    """The report of the last heartbeat that Redis took and its time in epoch seconds; both empty
+    before the first. Any thread may ask."""
+    return _last_beat
+
+
+def forget_cancelled(timer: Any) -> None:
+    """Take cancelled entries out of a kombu timer.
+
+    Celery starts a timer for each job's time limit and cancels it when the job ends; kombu keeps a
+    cancelled entry, and what it refers to, until its time would have come: half a KB a job.
+    """
+    queue = timer._queue  # kept: the event loop iterates over this very list
+    queue[:] = [event for event in queue if not event.entry.canceled]
+    heapq.heapify(queue)
 
 
 class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -86,6 +105,7 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
         self._echoed_at = time.monotonic()
 
     def _beat(self, consumer: Any) -> None:
+        global _last_beat
         if error := pool_process.load_error():
             log.critical("yolo-queue worker: %s", error)
             consumer.controller.exitcode = os.EX_CONFIG
@@ -94,11 +114,12 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
         store = _store
         if store is None:
             return
+        forget_cancelled(consumer.timer)
         running = [request.id for request in list(state.active_requests)]
         try:
-            recovered = store.heartbeat(
-                pool_process.worker_name(), self._report(consumer, len(running)), running
-            )
+            report = self._report(consumer, len(running))
+            recovered = store.heartbeat(pool_process.worker_name(), report, running)
+            _last_beat = (report, time.time())
             self._probe_if_due(store)
         except UNAVAILABLE as error:
             log.warning("no heartbeat: %s", error)
