@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
+
 import uvicorn
 
 from api.app import create_app
+from shared.errors import StartupError
 from shared.logs import configure_logs
 from shared.settings import Settings
 
@@ -14,8 +18,13 @@ DRAIN_SECONDS = 30
 def main() -> None:
     settings = Settings()
     configure_logs(settings)
+    try:
+        app = create_app(settings)
+    except StartupError as error:
+        logging.getLogger("yolo_queue.api").critical("%s", error)
+        raise SystemExit(os.EX_CONFIG) from error
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,

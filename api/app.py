@@ -11,12 +11,15 @@ from fastapi import FastAPI
 from api import docs, problems
 from api.auth import KeyRing
 from api.draining import on_stop_signal
+from api.http_metrics import CountRequests, RequestMetrics
 from api.notifications import Notifier
 from api.rate_limit import RateLimiter
+from api.request_spans import request_spans
 from api.routes import events, health, metrics, model, page, predict, queue, result
 from api.security_headers import SecurityHeaders
 from api.uploads import UploadBudget
 from api.webhooks import WebhookSender
+from shared import tracing
 from shared.job_intake import JobIntake
 from shared.settings import Settings
 
@@ -37,12 +40,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             )
         app.state.notifier.start()
         app.state.webhooks.start()
-        with on_stop_signal(app.state.notifier.drain):
-            yield
-        await app.state.webhooks.stop()
-        await app.state.notifier.stop()
-        await app.state.intake.close()
-        await app.state.rate_limiter.close()
+        try:
+            with on_stop_signal(app.state.notifier.drain):
+                yield
+        finally:
+            await app.state.webhooks.stop()
+            await app.state.notifier.stop()
+            await app.state.intake.close()
+            await app.state.rate_limiter.close()
+            tracing.stop()
 
     app = FastAPI(
         title="yolo-queue",
@@ -52,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        telemetry=request_spans(settings),
     )
     app.state.settings = settings
     app.state.intake = JobIntake(settings)
@@ -60,6 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.keys = KeyRing(settings.api_keys)
     app.state.rate_limiter = RateLimiter(settings)
     app.state.upload_budget = UploadBudget(settings.max_gateway_upload_bytes)
+    app.state.request_metrics = RequestMetrics(app.state.upload_budget)
     for module in (predict, result, events, queue, model, health, metrics, page):
         app.include_router(module.router)
     page.install(app)
@@ -82,4 +90,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             ],
             expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
         )
+    app.add_middleware(CountRequests, metrics=app.state.request_metrics)
     return app

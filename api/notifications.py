@@ -11,8 +11,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from api.background import end_tasks
 from shared.errors import StoreUnavailable
 from shared.job_intake import JobIntake
+from shared.jobs import JobState
 from shared.redis_client import UNAVAILABLE
 
 log = logging.getLogger("yolo_queue.api")
@@ -25,8 +27,9 @@ RECONNECT_SECONDS = 1.0
 class Watch:
     """One request's interest in one job. `woken` is set when there is something to look at."""
 
-    def __init__(self, task_id: str) -> None:
+    def __init__(self, task_id: str, *, end_only: bool = False) -> None:
         self.task_id = task_id
+        self.end_only = end_only
         self.woken = asyncio.Event()
         self.wants_position = False
 
@@ -56,9 +59,7 @@ class Notifier:
         ]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
 
     def drain(self) -> None:
         """Let every waiting request answer with what there is: the gateway is about to stop."""
@@ -66,9 +67,10 @@ class Notifier:
         self._wake_all()
 
     @contextmanager
-    def watch(self, task_id: str) -> Iterator[Watch]:
-        """Begin to watch before reading the job, or a change in between is missed."""
-        watch = Watch(task_id)
+    def watch(self, task_id: str, *, end_only: bool = False) -> Iterator[Watch]:
+        """Begin to watch before reading the job, or a change in between is missed. `end_only`:
+        to be woken by nothing but the job's end."""
+        watch = Watch(task_id, end_only=end_only)
         watches = self._watches.setdefault(task_id, set())
         watches.add(watch)
         try:
@@ -93,8 +95,10 @@ class Notifier:
                     task_id, state = message
                     if state != "queued":
                         self._queue_moved = True
+                    ended = JobState(state).terminal
                     for watch in self._watches.get(task_id, ()):
-                        watch.woken.set()
+                        if ended or not watch.end_only:
+                            watch.woken.set()
             except (*UNAVAILABLE, StoreUnavailable) as error:
                 log.info("no notifications while Redis is away: %s", error)
             await asyncio.sleep(RECONNECT_SECONDS)

@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from api.http_metrics import mark_problem
 from shared import errors
 
 log = logging.getLogger("yolo_queue.api")
@@ -126,7 +127,8 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
     @app.exception_handler(errors.YoloQueueError)
-    async def _known(_: Request, error: errors.YoloQueueError) -> Response:
+    async def _known(request: Request, error: errors.YoloQueueError) -> Response:
+        mark_problem(request, error.code)
         headers = {}
         if error.retry_after_seconds is not None:
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
@@ -141,7 +143,8 @@ def install(app: FastAPI) -> None:
         )
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> Response:
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        mark_problem(request, errors.InvalidParameter.code)
         parts = (f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors())
         return problem(422, errors.InvalidParameter.code, "; ".join(parts))
 

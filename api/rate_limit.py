@@ -24,7 +24,8 @@ class RateLimiter:
             settings.redis_url, timeout_seconds=settings.redis_timeout_seconds
         )
         storage = RedisStorage(
-            "async+" + settings.redis_url,
+            # Only says which library is used; the pool knows where Redis is, Sentinel included.
+            "async+redis://",
             connection_pool=self._redis.connection_pool,  # type: ignore[arg-type]
             implementation="redispy",
             key_prefix=f"{settings.yolo_queue}:rate",

@@ -35,7 +35,12 @@ class UploadBudget:
     """Bounds the bytes of uploads that the gateway holds at once, over all clients."""
 
     def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
         self._free = limit_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        return self.limit_bytes - self._free
 
     @asynccontextmanager
     async def reserve(self, size: int) -> AsyncIterator[None]:

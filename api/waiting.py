@@ -7,6 +7,7 @@ import re
 
 from fastapi import Request
 
+from api.http_metrics import mark_held
 from api.notifications import Notifier
 from shared.job_intake import JobIntake
 from shared.jobs import JobRecord
@@ -22,16 +23,20 @@ def preferred_wait(request: Request) -> float:
 
 
 async def read_when_ended(
-    request: Request, task_id: str, seconds: float
+    request: Request, task_id: str, seconds: float, *, owner: str | None = None
 ) -> tuple[JobRecord, bytes | None] | None:
-    """Read a job once it has ended, or as it stands when the time is up."""
+    """Read a job once it has ended, or as it stands when the time is up; at once if it is not
+    the `owner`'s."""
+    mark_held(request)
     intake: JobIntake = request.app.state.intake
     notifier: Notifier = request.app.state.notifier
     deadline = asyncio.get_running_loop().time() + min(seconds, MAX_WAIT_SECONDS)
-    with notifier.watch(task_id) as watch:
+    with notifier.watch(task_id, end_only=True) as watch:
         while True:
             found = await intake.read(task_id)
             left = deadline - asyncio.get_running_loop().time()
             if found is None or found[0].state.terminal or notifier.draining or left <= 0:
+                return found
+            if owner is not None and found[0].owner != owner:
                 return found
             await watch.wait(left)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 from standardwebhooks import Webhook as Signer
 
+from api.background import end_tasks
 from api.job_view import job_object
 from shared.errors import InvalidParameter, StoreUnavailable
 from shared.job_intake import JobIntake, Webhook
@@ -61,8 +62,7 @@ class WebhookSender:
 
     async def stop(self) -> None:
         if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
 
     async def _run(self) -> None:
         while True:

@@ -1,6 +1,8 @@
 """The limit of the machine: processes that only decode, predict, draw and encode in a loop.
 
-python -m bench.limit --runtime openvino --seconds 10 IMAGE...
+As a script would have it, with Ultralytics' own calls and every picture at its full size:
+
+    python -m bench.limit --runtime openvino --precision f32 --seconds 10 IMAGE...
 """
 
 from __future__ import annotations
@@ -9,55 +11,73 @@ import argparse
 import multiprocessing
 import time
 from pathlib import Path
-
-from shared.jobs import DetectParameters
-from shared.settings import Settings
+from typing import Any
 
 
 def loop(
-    runtime: str, weights: str, threads: int, paths: list[str], seconds: float, out: object
+    runtime: str,
+    precision: str,
+    weights: str,
+    threads: int,
+    paths: list[str],
+    seconds: float,
+    start: Any,
+    out: Any,
 ) -> None:
-    """As a script would: every picture decoded and drawn at its full size."""
     import cv2
     import numpy as np
+    import torch
+    from ultralytics import YOLO
 
-    from worker.detector import Detector
-    from worker.images import DecodedImage, encode_jpeg
+    from shared.settings import Settings
+    from worker.detector import exported_task
+    from worker.openvino_network import compile_network, openvino_options
     from worker.runtimes import prepare
+    from worker.weights import be_quiet_and_offline
 
-    settings = Settings(yolo_model=weights, yolo_runtime=runtime, annotated_max_side=0)  # type: ignore[arg-type]
-    detector, parameters = (
-        Detector(settings, prepare(settings), threads=threads),
-        DetectParameters(),
-    )
-    images = [Path(path).read_bytes() for path in paths]
+    be_quiet_and_offline()
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    served = prepare(Settings(yolo_model=weights, yolo_runtime=runtime))  # type: ignore[arg-type]
+    model = YOLO(served.path, task=exported_task(served.path), verbose=False)
 
     def one(data: bytes) -> None:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        image = DecodedImage(np.asarray(pixels, np.uint8), pixels.shape[1], pixels.shape[0])
-        prediction = detector.predict(image, parameters)
-        assert prediction.annotated is not None
-        encode_jpeg(prediction.annotated, quality=85)
+        result = model.predict(pixels, device="cpu", verbose=False)[0]
+        result.summary()
+        cv2.imencode(".jpg", result.plot(), [cv2.IMWRITE_JPEG_QUALITY, 85])
 
+    images = [Path(path).read_bytes() for path in paths]
+    one(images[0])
+    if runtime == "openvino":
+        # Left to itself, OpenVINO takes all cores in each process.
+        compiled = compile_network(served.path, openvino_options(threads, precision))
+        model.predictor.model.backend.ov_compiled_model = compiled
     for data in images:
         one(data)
+    start.wait()  # until every process has loaded
     begin, done = time.perf_counter(), 0
     while time.perf_counter() - begin < seconds:
         one(images[done % len(images)])
         done += 1
-    out.put(done / (time.perf_counter() - begin))  # type: ignore[attr-defined]
+    out.put(done / (time.perf_counter() - begin))
 
 
 def measure(
-    runtime: str, weights: str, paths: list[str], *, processes: int, threads: int, seconds: float
+    runtime: str,
+    weights: str,
+    paths: list[str],
+    *,
+    precision: str = "f32",
+    processes: int = 2,
+    threads: int = 1,
+    seconds: float,
 ) -> float:
     """Images a second over all processes."""
     context = multiprocessing.get_context("spawn")
-    out = context.Queue()
-    running = [
-        context.Process(target=loop, args=(runtime, weights, threads, paths, seconds, out))
-        for _ in range(processes)
-    ]
+    out, start = context.Queue(), context.Barrier(processes)
+    arguments = (runtime, precision, weights, threads, paths, seconds, start, out)
+    running = [context.Process(target=loop, args=arguments) for _ in range(processes)]
     for process in running:
         process.start()
     rate = sum(out.get(timeout=300) for _ in running)
@@ -69,6 +89,7 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runtime", default="torch")
+    parser.add_argument("--precision", default="f32")
     parser.add_argument("--weights", default="models/demo.pt")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
@@ -76,7 +97,13 @@ def main() -> None:
     parser.add_argument("images", nargs="+")
     a = parser.parse_args()
     rate = measure(
-        a.runtime, a.weights, a.images, processes=a.processes, threads=a.threads, seconds=a.seconds
+        a.runtime,
+        a.weights,
+        a.images,
+        precision=a.precision,
+        processes=a.processes,
+        threads=a.threads,
+        seconds=a.seconds,
     )
     print(f"{rate:.1f} images/s")
 

@@ -1,48 +1,57 @@
-"""Images a second through the whole stack, against the machine's limit and the tutorial design.
+"""Images a second through the whole stack, against the machine's limit and what else one could use.
 
-    python -m bench.throughput --weights yolov8n.pt --seconds 20 --repeats 3
+    python -m bench.throughput --weights yolov8n.pt --seconds 15 --repeats 3
 
-Everything shares the same cores, the load generator included. Writes bench/results/throughput.json
-and .md; each figure is the median of the repeats, with the smallest and largest beside it.
+Systems: the limit (bench/limit.py), the tutorial design (bench/tutorial_app.py), LitServe where it
+is installed (bench/litserve_app.py), and yolo-queue. They take turns, so that a slow minute of the
+machine hits all of them. Everything shares the same cores, the load generator included.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import io
-import json
-import os
-import platform
-import re
 import statistics
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
 from PIL import Image
 
 from bench import limit
+from bench.http_load import Connection, get, post_form
+from bench.report import save, spread
 from tests.support.images import encoded, photograph
 from tests.support.stack import ROOT, Stack, free_port, wait_until
 
-RESULTS = ROOT / "bench" / "results"
 CLIENTS = 8
-RUNTIMES = ("torch", "openvino")
+POLL_SECONDS = 0.05
+RUNTIMES = {
+    "PyTorch": {"YOLO_RUNTIME": "torch"},
+    "OpenVINO, 32 bits": {"YOLO_RUNTIME": "openvino", "YOLO_PRECISION": "f32"},
+    "OpenVINO, auto": {"YOLO_RUNTIME": "openvino", "YOLO_PRECISION": "auto"},
+}
+PUBLISHED_TUTORIAL = "PyTorch"
+"""The tutorial design is measured as it is published; with another runtime it is another design."""
+
+Rates = dict[str, dict[str, list[float]]]
+Client = Callable[[Connection, bytes], Awaitable[str]]
+"""Sends one image and returns the state of its job once that has a result."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", default=str(ROOT / "models" / "demo.pt"))
-    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     weights = str(Path(arguments.weights).resolve())
-    figures: dict[str, dict[str, list[float]]] = {}
+    figures: dict[str, Rates] = {}
     with tempfile.TemporaryDirectory() as folder:
         for size, images in photographs().items():
             paths = []
@@ -51,12 +60,19 @@ def main() -> None:
                 path.write_bytes(data)
                 paths.append(str(path))
             for repeat in range(arguments.repeats):
-                for name, rate in measure_all(
-                    Path(folder) / f"{size}-{repeat}", weights, images, paths, arguments.seconds
-                ):
-                    print(f"{size}: {name}: {rate:.1f} images/s", flush=True)
-                    figures.setdefault(size, {}).setdefault(name, []).append(rate)
-    write(figures, weights)
+                for runtime, environment in RUNTIMES.items():
+                    bench = Bench(
+                        Path(folder) / f"{size}-{repeat}-{runtime}",
+                        {"YOLO_MODEL": weights, **environment},
+                        images,
+                        paths,
+                        arguments.seconds,
+                    )
+                    for system, rate in bench.run(tutorial=runtime == PUBLISHED_TUTORIAL):
+                        print(f"{size}: {runtime}: {system}: {rate:.1f} images/s", flush=True)
+                        of_runtime = figures.setdefault(size, {}).setdefault(runtime, {})
+                        of_runtime.setdefault(system, []).append(rate)
+    save("throughput", figures, table(figures))
 
 
 def photographs() -> dict[str, list[bytes]]:
@@ -71,117 +87,125 @@ def photographs() -> dict[str, list[bytes]]:
     return {"small": small, "12 MP": large}
 
 
-def measure_all(
-    folder: Path, weights: str, images: list[bytes], paths: list[str], seconds: float
-) -> list[tuple[str, float]]:
-    rates = []
-    for runtime in RUNTIMES:
-        rate = limit.measure(runtime, weights, paths, processes=2, threads=1, seconds=seconds)
-        rates.append((f"limit, {runtime}", rate))
-        rates.append(
-            (f"yolo-queue, {runtime}", ours(folder / runtime, weights, runtime, images, seconds))
+class Bench:
+    """One runtime's systems, one after the other."""
+
+    def __init__(
+        self,
+        folder: Path,
+        environment: dict[str, str],
+        images: list[bytes],
+        paths: list[str],
+        seconds: float,
+    ) -> None:
+        folder.mkdir(parents=True)
+        self._folder, self._environment = folder, environment
+        self._images, self._paths, self._seconds = images, paths, seconds
+
+    def run(self, *, tutorial: bool) -> list[tuple[str, float]]:
+        rates = [("limit", self._limit()), ("yolo-queue", self._ours())]
+        if tutorial:
+            rates.append(("tutorial design", self._tutorial()))
+        if importlib.util.find_spec("litserve"):
+            rates.append(("LitServe", self._litserve()))
+        return rates
+
+    def _limit(self) -> float:
+        return limit.measure(
+            self._environment["YOLO_RUNTIME"],
+            self._environment["YOLO_MODEL"],
+            self._paths,
+            precision=self._environment.get("YOLO_PRECISION", "f32"),
+            seconds=self._seconds,
         )
-    rates.append(
-        ("tutorial design, torch", tutorial(folder / "tutorial", weights, images, seconds))
-    )
-    return rates
 
+    def _ours(self) -> float:
+        with Stack(self._folder / "ours", **self._environment) as stack:
+            stack.start()
+            return asyncio.run(load(stack.port, self._images, self._seconds, wait_then_read))
 
-def ours(folder: Path, weights: str, runtime: str, images: list[bytes], seconds: float) -> float:
-    folder.mkdir(parents=True)
-    with Stack(folder, YOLO_MODEL=weights, YOLO_RUNTIME=runtime) as stack:
-        stack.start()
-        return asyncio.run(load(stack.url, images, seconds, waits=True))
-
-
-def tutorial(folder: Path, weights: str, images: list[bytes], seconds: float) -> float:
-    folder.mkdir(parents=True)
-    port = free_port()
-    with Stack(folder, YOLO_MODEL=weights) as stack:
-        stack.spawn(
-            "tutorial",
+    def _tutorial(self) -> float:
+        port = free_port()
+        command = (
             *(sys.executable, "-m", "uvicorn", "bench.tutorial_app:app"),
             *("--port", str(port), "--log-level", "warning"),
         )
-        url = f"http://127.0.0.1:{port}"
+        return self._other("tutorial", command, port, "/ready", poll)
 
-        def up() -> bool:
-            try:
-                return httpx.get(url + "/ready").status_code == 200
-            except httpx.TransportError:
-                return False
+    def _litserve(self) -> float:
+        port = free_port()
+        self._environment["LITSERVE_PORT"] = str(port)
+        command = (sys.executable, "-m", "bench.litserve_app")
+        return self._other("litserve", command, port, "/health", answer_at_once)
 
-        wait_until(up, seconds=60, what="the tutorial design is up")
-        return asyncio.run(load(url, images, seconds, waits=False))
+    def _other(
+        self, name: str, command: tuple[str, ...], port: int, path: str, client: Client
+    ) -> float:
+        with Stack(self._folder / name, **self._environment) as stack:
+            stack.folder.mkdir()
+            stack.spawn(name, *command)
+
+            def up() -> bool:
+                try:
+                    answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5)
+                except httpx.TransportError:
+                    return False
+                return answer.status_code == 200
+
+            wait_until(up, seconds=120, what=f"{name} is up")
+            return asyncio.run(load(port, self._images, self._seconds, client))
 
 
-async def load(url: str, images: list[bytes], seconds: float, *, waits: bool) -> float:
-    """Closed loop: each client sends a picture, waits for its result, sends the next."""
-    done: list[float] = []
-    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+async def wait_then_read(connection: Connection, image: bytes) -> str:
+    """Submit, then one request that is held until the result is there."""
+    accepted = await connection.send(post_form("/predict/", image))
+    return (await connection.send(get(f"/result/{accepted.task_id()}?wait=60"))).job_status()
 
-        async def one(image: bytes) -> None:
-            answer = await client.post("/predict/", files={"file": ("image.jpg", image)})
-            path = f"/result/{answer.json()['task_id']}" + ("?wait=60" if waits else "")
-            while True:
-                if not waits:
-                    await asyncio.sleep(0.05)
-                # Read, but not parsed: what a client does with its result is its own affair.
-                content = (await client.get(path)).content
-                if re.search(rb'"status": ?"completed"', content[:1000]):
-                    return
-                assert not re.search(rb'"status": ?"(failed|expired)"', content[:1000]), content
 
-        async def stream(number: int, until: float) -> None:
-            while time.monotonic() < until:
-                await one(images[number % len(images)])
-                done.append(time.monotonic())
+async def poll(connection: Connection, image: bytes) -> str:
+    accepted = await connection.send(post_form("/predict/", image))
+    while True:
+        await asyncio.sleep(POLL_SECONDS)
+        answer = await connection.send(get(f"/result/{accepted.task_id()}"))
+        if answer.job_status() not in ("queued", "processing"):
+            return answer.job_status()
+
+
+async def answer_at_once(connection: Connection, image: bytes) -> str:
+    return (await connection.send(post_form("/predict", image))).job_status()
+
+
+async def load(port: int, images: list[bytes], seconds: float, client: Client) -> float:
+    """Closed loop: each client sends a picture, has its result, sends the next. The first seconds
+    do not count."""
+    done = 0
+    warm_up = min(3.0, seconds / 3)
+    begin = time.monotonic() + warm_up
+
+    async def stream(number: int) -> None:
+        nonlocal done
+        async with Connection("127.0.0.1", port) as connection:
+            while time.monotonic() < begin + seconds:
+                status = await client(connection, images[number % len(images)])
+                assert status == "completed", status
+                done += begin <= time.monotonic() <= begin + seconds
                 number += 1
 
-        await asyncio.gather(*(one(image) for image in images))
-        begin = time.monotonic()
-        await asyncio.gather(*(stream(n, begin + seconds) for n in range(CLIENTS)))
-    counted = [at for at in done if at <= begin + seconds]
-    return len(counted) / seconds
+    await asyncio.gather(*(stream(number) for number in range(CLIENTS)))
+    return done / seconds
 
 
-def write(figures: dict[str, dict[str, list[float]]], weights: str) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    machine = {
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "versions": {
-            name: version(name)
-            for name in ("torch", "openvino", "ultralytics-opencv-headless", "celery", "fastapi")
-        },
-        "weights": Path(weights).name,
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-    text = json.dumps({"machine": machine, "images_per_second": figures}, indent=2)
-    (RESULTS / "throughput.json").write_text(text + "\n")
-    lines = [
-        f"{machine['cores']} cores, {machine['cpu']}; {machine['weights']}; {machine['date']}.",
-        "Median of the repeats, smallest and largest in brackets.",
-        "",
-    ]
-    for size, systems in figures.items():
-        lines += [f"| {size} | images/s | of the limit |", "| --- | --- | --- |"]
-        for name, rates in systems.items():
-            runtime = name.rpartition(", ")[2]
-            share = statistics.median(rates) / statistics.median(systems[f"limit, {runtime}"])
-            spread = f"{statistics.median(rates):.1f} ({min(rates):.1f}-{max(rates):.1f})"
-            lines.append(f"| {name} | {spread} | {share:.2f} |")
+def table(figures: dict[str, Rates]) -> list[str]:
+    lines = ["Images a second: median of the repeats, smallest and largest in brackets.", ""]
+    for size, runtimes in figures.items():
+        lines += [f"| {size} | runtime | images/s | of the limit |", "| --- | --- | --- | --- |"]
+        for runtime, systems in runtimes.items():
+            top = statistics.median(systems["limit"])
+            for system, rates in systems.items():
+                share = statistics.median(rates) / top
+                lines.append(f"| {system} | {runtime} | {spread(rates)} | {share:.2f} |")
         lines.append("")
-    (RESULTS / "throughput.md").write_text("\n".join(lines))
-    print("\n".join(lines))
-
-
-def cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+    return lines
 
 
 if __name__ == "__main__":

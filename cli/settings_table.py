@@ -1,23 +1,63 @@
-"""Owns `yolo-queue settings`: the table of settings, made from where they are defined."""
+"""Owns `yolo-queue settings`: the settings as a table or as a .env file, made from where they are
+defined."""
 
 from __future__ import annotations
 
+import textwrap
+from enum import StrEnum
+from typing import Annotated
+
+import typer
 from pydantic import SecretStr
+from pydantic.fields import FieldInfo
 
 from shared.settings import Settings
 
 
-def settings() -> None:
-    """Print the table of settings as Markdown (docs/settings.md is this output)."""
+class Form(StrEnum):
+    MARKDOWN = "markdown"
+    ENV = "env"
+
+
+def settings(
+    form: Annotated[
+        Form,
+        typer.Option("--format", help="`markdown`: docs/settings.md; `env`: end of .env.example."),
+    ] = Form.MARKDOWN,
+) -> None:
+    """Print every setting with its default and what it is."""
+    if form is Form.ENV:
+        _print_env()
+    else:
+        _print_markdown()
+
+
+def _print_markdown() -> None:
     print("# Settings\n")
     print("Environment variables, read once at start. Made by `yolo-queue settings`.\n")
     print("| variable | default | what it is |")
     print("| --- | --- | --- |")
     for name, field in Settings.model_fields.items():
-        default = field.default
-        if isinstance(default, SecretStr):
-            default = default.get_secret_value()
-        if isinstance(default, tuple):
-            default = ",".join(map(str, default))
+        default = default_text(field)
         text = (field.description or "").replace("|", "\\|")
         print(f"| `{name.upper()}` | {f'`{default}`' if default != '' else ''} | {text} |")
+
+
+def _print_env() -> None:
+    """All of them commented out: a copy of the file changes nothing until a line is changed."""
+    print("# ---- settings of the service; made by `yolo-queue settings --format env` ----")
+    for name, field in Settings.model_fields.items():
+        print()
+        for line in textwrap.wrap(field.description or "", 96):
+            print(f"# {line}")
+        print(f"#{name.upper()}={default_text(field)}")
+
+
+def default_text(field: FieldInfo) -> str:
+    """A default as one would write it in the environment."""
+    default = field.default
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    return str(default)

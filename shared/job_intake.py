@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,10 @@ from shared.jobs import JobRecord, NewJob
 from shared.redis_client import UNAVAILABLE, connect_async, unavailable
 from shared.settings import Settings
 
-SUBSCRIPTION_PING_SECONDS = 10.0
+SUBSCRIPTION_PING_SECONDS = 4.0
 SLOWEST_WRITE_BYTES_PER_SECOND = 1024 * 1024
+ADMISSION_SECONDS = 0.1
+"""How old the look at the queue may be that spares an upload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,14 @@ class QueueState:
     stats: dict[str, int]
     workers: dict[str, dict[str, Any]]
     dead_letters: int
+
+
+@dataclass(frozen=True, slots=True)
+class RedisMemory:
+    """How full a Redis is; `max_bytes` is 0 if it has no limit."""
+
+    used_bytes: int
+    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,8 @@ class JobIntake:
             name: self.redis.register_script(script(name))
             for name in ("accept", "read", "queue", "cancel", "changes", "webhooks")
         }
+        self._queue_seen_at = -math.inf
+        self._queue_seen: QueueState | None = None
         self._memory_checked_at = -math.inf
         self._memory_ratio = 0.0
 
@@ -101,8 +113,12 @@ class JobIntake:
 
         `accept` decides; this only spares the upload. `size`: bytes announced, 0 if unknown.
         """
+        now = asyncio.get_running_loop().time()
+        queue = self._queue_seen
         async with self._store():
-            queue = await self.queue()
+            if queue is None or now - self._queue_seen_at > ADMISSION_SECONDS:
+                queue = self._queue_seen = await self.queue()
+                self._queue_seen_at = now
             await self._check_memory(size)
         if queue.depth >= self._settings.max_queue_jobs or (
             queue.stats.get("queued_bytes", 0) + size > self._settings.max_queue_bytes
@@ -147,6 +163,11 @@ class JobIntake:
                 settings.result_ttl_seconds,
                 settings.max_queue_seconds * 1000,
             )
+        if status == b"cancelled" and self._images is not self.redis:
+            # It is cancelled by now, whatever becomes of the image: its time to live is the net.
+            with suppress(StoreUnavailable):
+                async with self._store():
+                    await self._images.unlink(image_key(self._queue, task_id))
         return _record(view), status == b"cancelled"
 
     async def _check_memory(self, size: int) -> None:
@@ -154,9 +175,9 @@ class JobIntake:
         now = asyncio.get_running_loop().time()
         if now - self._memory_checked_at > 0.5:
             self._memory_checked_at = now
-            info = await self._images.info("memory")
-            limit = int(info.get("maxmemory", 0))
-            self._memory_ratio = int(info["used_memory"]) / limit if limit else 0.0
+            memory = await _memory_of(self._images)
+            limit = memory.max_bytes
+            self._memory_ratio = memory.used_bytes / limit if limit else 0.0
         if self._memory_ratio > self._settings.redis_memory_limit_ratio:
             queue = await self.queue()
             error = self._full(queue.depth, queue.drain_rate)
@@ -211,11 +232,17 @@ class JobIntake:
         """(task id, state) at every change of any job; None once the subscription stands."""
         async with self.redis.pubsub() as pubsub:
             await pubsub.subscribe(f"{self._queue}:changes")
+            pinged = False
             while True:
                 message = await pubsub.get_message(timeout=SUBSCRIPTION_PING_SECONDS)
                 if message is None:  # Silence: make sure that the other end is still there.
+                    if pinged:  # A host that is gone closes no connection.
+                        raise redis.ConnectionError("the subscription does not answer")
+                    pinged = True
                     await pubsub.ping()
-                elif message["type"] == "subscribe":
+                    continue
+                pinged = False
+                if message["type"] == "subscribe":
                     yield None
                 elif message["type"] == "message":
                     task_id, _, state = message["data"].decode().partition(" ")
@@ -257,6 +284,14 @@ class JobIntake:
             await self.redis.zrem(f"{self._queue}:webhooks", task_id)
             await self.redis.unlink(f"{self._queue}:webhook:{task_id}")
 
+    async def memory(self) -> dict[str, RedisMemory]:
+        """Of the Redis that holds the `jobs`, and of another that holds the `images`, if any."""
+        async with self._store():
+            memory = {"jobs": await _memory_of(self.redis)}
+            if self._images is not self.redis:
+                memory["images"] = await _memory_of(self._images)
+        return memory
+
     async def queue(self) -> QueueState:
         async with self._store():
             reply = await self._run("queue")
@@ -276,6 +311,11 @@ class JobIntake:
             },
             dead_letters=dead,
         )
+
+
+async def _memory_of(client: redis.asyncio.Redis) -> RedisMemory:
+    info = await client.info("memory")
+    return RedisMemory(int(info["used_memory"]), int(info.get("maxmemory", 0)))
 
 
 def _seconds_to_write(size_bytes: int) -> float:

@@ -6,15 +6,17 @@ that lost a race does nothing. Keys: job_keys.py. The gateway's side is job_inta
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import AttemptsExhausted, JobError
 from shared.job_keys import dead_image_key, image_key, result_key, script
 from shared.jobs import Attempt, DetectParameters, JobRecord, JobState, NewJob
-from shared.redis_client import connect
+from shared.redis_client import UNAVAILABLE, connect
 from shared.settings import Settings
 from shared.task_message import task_message
 
@@ -59,7 +61,16 @@ class JobStore:
         )
         self._scripts = {
             name: self.redis.register_script(script(name))
-            for name in ("accept", "claim", "finish", "abandon", "heartbeat", "republish", "queue")
+            for name in (
+                "accept",
+                "claim",
+                "finish",
+                "abandon",
+                "heartbeat",
+                "leave",
+                "republish",
+                "queue",
+            )
         }
 
     def _run(self, name: str, *args: Any) -> Any:
@@ -129,7 +140,9 @@ class JobStore:
             self._settings.result_ttl_seconds,
         )
         if committed == b"committed" and self._images is not self.redis:
-            self._images.unlink(image_key(self._queue, attempt.task_id))
+            # Committed is committed; an image that stays behind goes with its time to live.
+            with suppress(*UNAVAILABLE):
+                self._images.unlink(image_key(self._queue, attempt.task_id))
         return bool(committed == b"committed")
 
     def abandon(
@@ -200,10 +213,7 @@ class JobStore:
 
     def leave(self, worker: str) -> None:
         """Take the worker off the list at once, rather than after three missed heartbeats."""
-        pipe = self.redis.pipeline()
-        pipe.hdel(f"{self._queue}:workers", worker)
-        pipe.zrem(f"{self._queue}:workers-seen", worker)
-        pipe.execute()
+        self._run("leave", worker)
 
     # -- dead letters -------------------------------------------------------------------------
 
@@ -294,8 +304,9 @@ def accept_arguments(
             job.width,
             job.height,
             job.content_type,
-            "" if adopt else task_message(job.task_id, settings.yolo_queue),
+            "" if adopt else task_message(job.task_id, settings.yolo_queue, job.traceparent),
             job.webhook_url,
+            job.traceparent,
         ]
     return arguments
 
@@ -321,9 +332,15 @@ _META_HEAD = b'{"status":"SUCCESS","result":'
 _META_TAIL = b',"traceback":null,"children":[],"task_id":"%b"}'
 
 
-def success_meta(task_id: str, result: dict[str, Any]) -> bytes:
-    """What Celery's result backend holds for a finished task."""
-    return _META_HEAD + json.dumps(result).encode() + _META_TAIL % task_id.encode()
+def success_meta(task_id: str, result: dict[str, Any], jpeg: bytes | None = None) -> bytes:
+    """What Celery's result backend holds for a finished task. `jpeg` becomes the result's `image`,
+    a data URL; it comes last, so that what else there is can be read without it."""
+    parts = [_META_HEAD, json.dumps(result).encode()]
+    if jpeg is not None:
+        # Not through json: there is nothing to escape in half a megabyte of Base64.
+        parts[1] = parts[1][:-1]
+        parts += [b', "image": "data:image/jpeg;base64,', base64.b64encode(jpeg), b'"}']
+    return b"".join([*parts, _META_TAIL % task_id.encode()])
 
 
 def result_of(task_id: str, meta: bytes) -> bytes:

@@ -70,6 +70,7 @@ class NewJob:
     idempotency_key: str = ""
     fingerprint: str = ""
     webhook_url: str = ""
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class JobRecord:
     position: int | None = None
     eta_ms: int | None = None
     error: dict[str, Any] | None = None
+    traceparent: str = ""
 
     @classmethod
     def from_hash(cls, fields: Mapping[bytes, bytes]) -> JobRecord:
@@ -112,6 +114,7 @@ class JobRecord:
             position=number("position"),
             eta_ms=number("eta_ms"),
             error=json.loads(text["error"]) if "error" in text else None,
+            traceparent=text.get("traceparent", ""),
         )
 
 

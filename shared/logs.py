@@ -5,8 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import TracebackType
+from typing import TextIO
 
 from shared.settings import Settings
 
@@ -14,10 +21,30 @@ current_task_id: ContextVar[str] = ContextVar("current_task_id", default="")
 """Set while a job is worked on or answered for; every line logged meanwhile carries it."""
 
 
+@contextmanager
+def about_task(task_id: str) -> Iterator[None]:
+    """What is logged within is about this job."""
+    token = current_task_id.set(task_id)
+    try:
+        yield
+    finally:
+        current_task_id.reset(token)
+
+
+_ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+
+
 class _TaskId(logging.Filter):
+    """Gives a line the id of the job it is about: the one at work, or the one in its text, since
+    Celery's own lines and those of a worker's parent are written where no job is at work."""
+
     def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
         task_id = current_task_id.get()
-        vars(record).update(task_id=task_id, task_suffix=f" [{task_id}]" if task_id else "")
+        if not task_id and (found := _ID.search(text)):
+            task_id = found.group()
+        suffix = f" [{task_id}]" if task_id and task_id not in text else ""
+        vars(record).update(task_id=task_id, task_suffix=suffix)
         return True
 
 
@@ -38,7 +65,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def log_config(settings: Settings) -> dict[str, object]:
+def log_config(settings: Settings, stream: TextIO | None = None) -> dict[str, object]:
     """A `logging.config` dictionary for every process; uvicorn takes it too."""
     level = settings.log_level.upper()
     return {
@@ -55,7 +82,7 @@ def log_config(settings: Settings) -> dict[str, object]:
         "handlers": {
             "out": {
                 "class": "logging.StreamHandler",
-                "stream": "ext://sys.stderr",
+                "stream": stream or "ext://sys.stderr",
                 "formatter": settings.log_format,
                 "filters": ["task_id"],
             }
@@ -71,5 +98,26 @@ def log_config(settings: Settings) -> dict[str, object]:
     }
 
 
-def configure_logs(settings: Settings) -> None:
-    logging.config.dictConfig(log_config(settings))
+def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
+    """Set up this process' logs, to standard error unless another stream is given."""
+    logging.config.dictConfig(log_config(settings, stream))
+    logging.captureWarnings(True)
+    if settings.log_format == "json":
+        sys.excepthook = _log_crash
+        threading.excepthook = _log_crashed_thread
+
+
+def _log_crash(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """The last words of a process, as one line instead of a traceback of many."""
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    logging.getLogger("yolo_queue").critical("crashed", exc_info=(kind, error, traceback))
+
+
+def _log_crashed_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None:
+        logging.getLogger("yolo_queue").error(
+            "a thread crashed", exc_info=(args.exc_type, args.exc_value, args.exc_traceback)
+        )

@@ -1,14 +1,19 @@
-"""Owns how Redis is reached: one place for timeouts, retries and URL forms."""
+"""Owns how Redis is reached: one place for timeouts, retries and fail-over. URLs: redis_url.py."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis
 import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shared.errors import StoreUnavailable
+from shared.redis_url import RedisAddress, parse
 
 UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, OSError)
 """What redis-py raises while the server is away, paused or loading its file."""
@@ -16,33 +21,134 @@ UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError
 MAX_CONNECTIONS = 64
 """Of one gateway to one Redis."""
 
+SENTINEL_SECONDS = 0.4
+"""How long one sentinel may take to say who is primary. They are asked in turn, so that three fit
+into the time in which the gateway answers 503; one that answers is asked first from then on."""
+
 
 def connect(url: str, *, timeout_seconds: float) -> redis.Redis:
     """A blocking client. Opens no connection yet. Fails within `timeout_seconds` a command."""
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
+    options: dict[str, Any] = {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
         # A connection that a restarted server closed is replaced once, at once; anything longer
         # is for the caller to decide.
-        retry=Retry(NoBackoff(), 1),
-        retry_on_error=[redis.ConnectionError],
+        "retry": Retry(NoBackoff(), 1),
+        "retry_on_error": [redis.ConnectionError],
+    }
+    address = parse(url)
+    if not address.service:
+        return redis.Redis.from_url(url, **options)
+    sentinel: Any = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+        list(address.nodes),
+        sentinel_kwargs=sentinel_options(address),
     )
+    client: redis.Redis = sentinel.master_for(
+        address.service,
+        redis.Redis,
+        connection_class=PrimaryConnection if address.tls is None else TlsPrimaryConnection,
+        **_server_options(address),
+        **options,
+    )
+    return client
 
 
 def connect_async(url: str, *, timeout_seconds: float) -> redis.asyncio.Redis:
     """The asyncio twin of `connect`."""
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        url,
+    options: dict[str, Any] = {
         # However many requests there are, Redis does one thing at a time; the rest wait here.
-        max_connections=MAX_CONNECTIONS,
-        timeout=timeout_seconds,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        retry=AsyncRetry(NoBackoff(), 1),
-        retry_on_error=[redis.ConnectionError],
+        "max_connections": MAX_CONNECTIONS,
+        "timeout": timeout_seconds,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "retry": AsyncRetry(NoBackoff(), 1),
+        "retry_on_error": [redis.ConnectionError],
+    }
+    address = parse(url)
+    if not address.service:
+        pool = redis.asyncio.BlockingConnectionPool.from_url(url, **options)
+        return redis.asyncio.Redis.from_pool(pool)
+    sentinel: Any = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+        list(address.nodes),
+        sentinel_kwargs=sentinel_options(address),
     )
-    return redis.asyncio.Redis.from_pool(pool)
+    client: redis.asyncio.Redis = sentinel.master_for(
+        address.service,
+        redis.asyncio.Redis,
+        connection_pool_class=BlockingSentinelPool,
+        connection_class=AsyncPrimaryConnection
+        if address.tls is None
+        else AsyncTlsPrimaryConnection,
+        **_server_options(address),
+        **options,
+    )
+    return client
+
+
+class BlockingSentinelPool(
+    redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool
+):
+    """Connections to the primary of the moment, bounded and waited for as without Sentinel."""
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self.sentinel_manager.aclose()
+
+
+class PrimaryConnection(redis.sentinel.SentinelManagedConnection):
+    """Takes a primary that refuses to write for a server that is away."""
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().read_response(*args, **kwargs)
+        except redis.ResponseError as error:
+            raise _refusal(error) from error
+
+
+class AsyncPrimaryConnection(redis.asyncio.sentinel.SentinelManagedConnection):
+    """The asyncio twin of `PrimaryConnection`."""
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().read_response(*args, **kwargs)
+        except redis.ResponseError as error:
+            raise _refusal(error) from error
+
+
+class TlsPrimaryConnection(PrimaryConnection, redis.sentinel.SentinelManagedSSLConnection):
+    pass
+
+
+class AsyncTlsPrimaryConnection(
+    AsyncPrimaryConnection, redis.asyncio.sentinel.SentinelManagedSSLConnection
+):
+    pass
+
+
+def _refusal(error: redis.ResponseError) -> Exception:
+    """`min-replicas-to-write` has a primary refuse once it is cut off from its replicas: it is
+    about to be replaced, and what it took now would be lost."""
+    return redis.ConnectionError(str(error)) if str(error).startswith("NOREPLICAS") else error
+
+
+def sentinel_options(address: RedisAddress) -> dict[str, Any]:
+    """How the sentinels themselves are reached, by Celery and Flower too."""
+    return {
+        # None: redis-py's own three retries with pauses would hold up asking the next sentinel.
+        "retry": None,
+        "socket_timeout": SENTINEL_SECONDS,
+        "socket_connect_timeout": SENTINEL_SECONDS,
+        **address.sentinel_login,
+        **_tls_options(address),
+    }
+
+
+def _server_options(address: RedisAddress) -> dict[str, Any]:
+    return {"db": address.db, **address.login, **_tls_options(address)}
+
+
+def _tls_options(address: RedisAddress) -> dict[str, Any]:
+    return {} if address.tls is None else {"ssl": True, **address.tls}
 
 
 def unavailable(error: Exception) -> StoreUnavailable:

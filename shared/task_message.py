@@ -21,10 +21,10 @@ _BODY = base64.b64encode(
 ).decode()
 
 
-def task_message(task_id: str, queue: str, headers: dict[str, str] | None = None) -> str:
+def task_message(task_id: str, queue: str, traceparent: str = "") -> str:
     """The message that makes a worker run `task_id`. It carries the id; the image stays in its key.
 
-    `headers` are added to the task's, for trace context.
+    `traceparent`: the request's trace context, if it is traced.
     """
     return json.dumps(
         {
@@ -51,7 +51,7 @@ def task_message(task_id: str, queue: str, headers: dict[str, str] | None = None
                 "replaced_task_nesting": 0,
                 "stamped_headers": None,
                 "stamps": {},
-                **(headers or {}),
+                **({"traceparent": traceparent} if traceparent else {}),
             },
             "properties": {
                 "correlation_id": task_id,

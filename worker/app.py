@@ -6,9 +6,10 @@ ultralytics) happen when a worker starts, not for `celery inspect` or Flower.
 
 from __future__ import annotations
 
+import atexit
 import gc
-import ssl
 import warnings
+from pathlib import Path
 from typing import Any
 
 from celery import Celery
@@ -18,12 +19,17 @@ from celery.signals import (
     worker_init,
     worker_process_init,
     worker_process_shutdown,
+    worker_shutdown,
 )
 from kombu import Exchange, Queue
 
+from shared import tracing
+from shared.errors import StartupError
 from shared.job_keys import LANES, lane_queue
 from shared.logs import configure_logs
 from shared.settings import Settings
+from worker.broker import broker_settings
+from worker.output import CapturedOutput
 
 # Celery warns of root because of pickle, which this app does not accept.
 warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -35,8 +41,6 @@ def create_app(settings: Settings) -> Celery:
     app = Celery("yolo-queue", include=["worker.tasks"])
     app.settings = settings
     app.conf.update(
-        broker_url=settings.redis_url,
-        result_backend=settings.redis_url,
         # JSON alone, in every direction: a pickled message is refused before it is decoded.
         accept_content=["json"],
         task_serializer="json",
@@ -68,15 +72,18 @@ def create_app(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={
-            # Redelivery by the broker is only a net below the leases: a job that is running or
-            # done is dropped when it comes again, so a long timeout costs nothing.
-            "visibility_timeout": int(max(3600, settings.task_hard_limit_seconds * 4)),
-            "priority_steps": [0],
-            "queue_order_strategy": "round_robin",
-            "socket_keepalive": True,
-            "health_check_interval": 5,
-        },
+        **broker_settings(
+            settings.redis_url,
+            {
+                # Redelivery by the broker is only a net below the leases: a job that is running or
+                # done is dropped when it comes again, so a long timeout costs nothing.
+                "visibility_timeout": int(max(3600, settings.task_hard_limit_seconds * 4)),
+                "priority_steps": [0],
+                "queue_order_strategy": "round_robin",
+                "socket_keepalive": True,
+                "health_check_interval": 5,
+            },
+        ),
         # Flower lives on events.
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
@@ -84,32 +91,62 @@ def create_app(settings: Settings) -> Celery:
         task_track_started=False,
         timezone="UTC",
     )
-    if settings.redis_url.startswith("rediss://") and "ssl_cert_reqs" not in settings.redis_url:
-        # Celery wants it said; redis-py, which the gateway uses, checks certificates by default.
-        verify = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-        app.conf.update(broker_use_ssl=verify, redis_backend_use_ssl=verify)
     return app
 
 
 settings = Settings()
 app = create_app(settings)
+_output: CapturedOutput | None = None
 
 
 @setup_logging.connect
 def _set_up_logging(**_: Any) -> None:
-    configure_logs(settings)
+    configure_logs(settings, _output.stream if _output else None)
 
 
 @worker_init.connect
 def _prepare_parent(sender: Any, **_: Any) -> None:
+    global _output
     from worker import pool_process
 
-    pool_process.prepare_parent(settings, sender.hostname)
+    if settings.log_format == "json":
+        sender.quiet = True  # Celery's banner is for people
+        _output = CapturedOutput()
+        atexit.register(_output.close)
+    # Celery sets logs up only after this signal, and there is something to say before.
+    _set_up_logging()
+    try:
+        pool_process.prepare_parent(settings, sender.hostname)
+        tracing.load(settings)  # code alone, so that the processes share it
+        _serve_metrics()
+    except StartupError as error:
+        raise SystemExit(f"yolo-queue worker: {error.message}") from error
     # What is loaded by now is never garbage. Collected in a child, its pages would part from the
     # parent's one by one.
     gc.collect()
     gc.freeze()
     sender.app.steps["consumer"].add("worker.presence:Presence")
+
+
+def _serve_metrics() -> None:
+    if settings.worker_metrics_port == 0:
+        return
+    from worker import metrics, pool_process, presence
+
+    def snapshot() -> metrics.Snapshot:
+        report, beat_at = presence.last_beat()
+        served = pool_process.served_model()
+        return metrics.Snapshot(
+            pool_process.totals(), report, beat_at, Path(settings.yolo_model).name, served.runtime
+        )
+
+    metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port, snapshot)
+
+
+@worker_shutdown.connect
+def _release_output(**_: Any) -> None:
+    if _output:
+        _output.release()
 
 
 @worker_process_init.connect

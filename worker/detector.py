@@ -20,11 +20,15 @@ from shared.errors import InvalidTask, ModelUnavailable
 from shared.jobs import DetectParameters
 from shared.settings import Settings
 from worker.images import DecodedImage, Pixels, fit_within
+from worker.openvino_network import OpenVINONetwork, compile_network, openvino_options
 from worker.runtimes import ServedModel
 from worker.weights import be_quiet_and_offline
 
 WHITES_STAND_IN = (255, 112, 31)
 """RGB."""
+
+LETTERBOXED = ("detect", "segment", "pose", "obb")
+"""Tasks whose pictures Ultralytics resizes, pads and divides by 255, and no more."""
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +72,7 @@ class Detector:
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
         self.device = pick_device(settings.yolo_device, process_index)
+        self._network: OpenVINONetwork | None = None
         try:
             self._model = YOLO(model.path, task=exported_task(model.path), verbose=False)
             self._warm_up(threads)
@@ -88,7 +93,14 @@ class Detector:
         blank = DecodedImage(np.zeros((480, 640, 3), np.uint8), 640, 480)
         self.predict(blank, DetectParameters())
         if self.served.runtime == "openvino":
-            tune_openvino(self._model.predictor.model.backend, self.served.path, threads)
+            backend = self._model.predictor.model.backend
+            options = openvino_options(threads, self._settings.yolo_precision)
+            if self._model.task in LETTERBOXED:
+                # Ultralytics has compiled the network too, for all cores; one is enough.
+                backend.ov_compiled_model = None
+                self._network = OpenVINONetwork(self.served.path, options)
+            else:
+                backend.ov_compiled_model = compile_network(self.served.path, options)
             self.predict(blank, DetectParameters())
 
     def predict(self, image: DecodedImage, parameters: DetectParameters) -> Prediction:
@@ -101,16 +113,7 @@ class Detector:
                 f"The model has no class {unknown[0]}; its classes are 0 to {len(names) - 1}."
             )
         begin = time.perf_counter()
-        result = self._model.predict(
-            image.pixels,
-            conf=parameters.conf,
-            iou=parameters.iou,
-            imgsz=parameters.imgsz,
-            max_det=parameters.max_det,
-            classes=classes,
-            device=self.device,
-            verbose=False,
-        )[0]
+        result = self._infer(image.pixels, parameters, classes)
         detections = [to_original(row, *image.scale) for row in result.summary()]
         predicted = time.perf_counter()
         annotated: Pixels | None = None
@@ -120,6 +123,40 @@ class Detector:
         return Prediction(
             detections, annotated, (predicted - begin) * 1000, (drawn - predicted) * 1000
         )
+
+    def _infer(
+        self, pixels: Pixels, parameters: DetectParameters, classes: list[int] | None
+    ) -> Any:
+        """Ultralytics' `Results` for one picture."""
+        if self._network is None:
+            return self._model.predict(
+                pixels,
+                conf=parameters.conf,
+                iou=parameters.iou,
+                imgsz=parameters.imgsz,
+                max_det=parameters.max_det,
+                classes=classes,
+                device=self.device,
+                verbose=False,
+            )[0]
+        # What `predict` does with one picture, around our network: Ultralytics' letterbox before it
+        # and Ultralytics' post-processing of the model's task behind it.
+        import torch
+        from ultralytics.utils.checks import check_imgsz
+
+        predictor = self._model.predictor
+        arguments = predictor.args
+        arguments.conf, arguments.iou = parameters.conf, parameters.iou
+        arguments.max_det, arguments.classes = parameters.max_det, classes
+        predictor.imgsz = check_imgsz(parameters.imgsz, stride=predictor.model.stride, min_dim=2)
+        predictor.batch = [""], [pixels], [""]  # paths, of which there are none
+        with torch.inference_mode():
+            (boxed,) = predictor.pre_transform([pixels])
+            raw = [torch.from_numpy(output) for output in self._network(boxed)]
+            # Only its shape is asked for.
+            tensor = torch.empty((1, 3, *boxed.shape[:2]), device="meta")
+            (result,) = predictor.postprocess(raw if raw[1:] else raw[0], tensor, [pixels])
+        return result
 
     def _draw(self, result: Any, pixels: Pixels) -> Pixels:
         """Ultralytics' own drawing, on a picture that fits the size that is sent back."""
@@ -182,24 +219,6 @@ def exported_task(path: Path) -> str | None:
 
             return str(yaml.safe_load(metadata.read_text())["task"])
     return None
-
-
-def tune_openvino(backend: Any, path: Path, threads: int) -> None:
-    """Compile again with this process' share of the cores and in 32 bits.
-
-    Left alone, OpenVINO takes all cores in each process, and bfloat16 where the CPU has it, which
-    moves confidences by up to 0.02 (docs/performance.md has the figures).
-    """
-    import openvino
-
-    options = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": openvino.Type.f32,
-        "ENABLE_CPU_PINNING": False,
-    }
-    core = openvino.Core()
-    backend.ov_compiled_model = core.compile_model(next(path.glob("*.xml")), "CPU", options)
 
 
 def pick_device(wanted: str, process_index: int) -> str:

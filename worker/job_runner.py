@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import time
 from typing import Any
 
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
+from shared import tracing
 from shared.errors import ImageMissingInStore, JobError
 from shared.job_store import failure_meta, success_meta
 from shared.jobs import Attempt, DetectParameters
-from shared.logs import current_task_id
+from shared.logs import about_task
 from worker.images import decode, encode_jpeg
 from worker.patience import with_patience
 from worker.pool_process import PoolProcess
@@ -21,16 +21,13 @@ log = logging.getLogger("yolo_queue.worker")
 
 
 def run_job(process: PoolProcess, task_id: str) -> dict[str, Any]:
-    """Claim, work, commit. Returns the result as it was committed.
+    """Claim, work, commit. Returns the result as it was committed, but for the picture.
 
     Raises `JobError` for a failure that was committed, and Celery's `Ignore` when there is nothing
     to do: the message is a leftover, or another attempt has taken over.
     """
-    token = current_task_id.set(task_id)
-    try:
+    with about_task(task_id):
         return _run(process, task_id)
-    finally:
-        current_task_id.reset(token)
 
 
 def _run(process: PoolProcess, task_id: str) -> dict[str, Any]:
@@ -39,13 +36,21 @@ def _run(process: PoolProcess, task_id: str) -> dict[str, Any]:
     if isinstance(attempt, str):
         log.info("nothing to do: the job is %s", attempt)
         raise Ignore()
+    with tracing.attempt_span(attempt):
+        return _carry_out(process, attempt)
+
+
+def _carry_out(process: PoolProcess, attempt: Attempt) -> dict[str, Any]:
+    store, task_id = process.store, attempt.task_id
     try:
-        result = _work(process, attempt)
+        result, jpeg = _work(process, attempt)
     except JobError as failure:
         error = failure
         meta = failure_meta(task_id, error)
         if not with_patience(lambda: store.fail(attempt, meta, error)):
+            process.tally.ended("lease_lost")
             raise Ignore() from error
+        process.tally.ended("failed")
         log.info("failed: %s", error.code)
         raise
     except SoftTimeLimitExceeded as error:
@@ -55,9 +60,19 @@ def _run(process: PoolProcess, task_id: str) -> dict[str, Any]:
         log.exception("unexpected error")
         _abandon(process, attempt, "internal")
         raise Ignore() from error
-    if not with_patience(lambda: store.complete(attempt, success_meta(task_id, result))):
+    meta = success_meta(task_id, result, jpeg)
+    with tracing.span("commit"):
+        committed = with_patience(lambda: store.complete(attempt, meta))
+    if not committed:
+        process.tally.ended("lease_lost")
         log.warning("attempt %d lost its lease; nothing committed", attempt.number)
         raise Ignore()
+    process.tally.completed(
+        result["timings_ms"],
+        size_bytes=attempt.record.size_bytes,
+        pixels=result["width"] * result["height"],
+        detections=len(result["detections"]),
+    )
     log.info(
         "completed: %d detections in %.0f ms",
         len(result["detections"]),
@@ -70,13 +85,16 @@ def _abandon(process: PoolProcess, attempt: Attempt, reason: str) -> None:
     outcome = with_patience(
         lambda: process.store.abandon(attempt.task_id, reason, attempt=attempt.number)
     )
+    process.tally.ended("lease_lost" if outcome == "stale" else reason)
     log.warning("attempt %d ended by %s: %s", attempt.number, reason, outcome)
 
 
-def _work(process: PoolProcess, attempt: Attempt) -> dict[str, Any]:
+def _work(process: PoolProcess, attempt: Attempt) -> tuple[dict[str, Any], bytes | None]:
+    """The result without its picture, and the picture as a JPEG if one was asked for."""
     settings, record = process.settings, attempt.record
     parameters = DetectParameters.model_validate(record.parameters)
-    image = with_patience(lambda: process.store.image(attempt.task_id))
+    with tracing.span("fetch"):
+        image = with_patience(lambda: process.store.image(attempt.task_id))
     if image is None:
         raise ImageMissingInStore("The image is no longer in Redis; please send it again.")
 
@@ -89,20 +107,25 @@ def _work(process: PoolProcess, attempt: Attempt) -> dict[str, Any]:
     decoded_at = time.perf_counter()
     prediction = process.detector.predict(decoded, parameters)
     begin_encode = time.perf_counter()
-    picture = None
+    jpeg = None
     if prediction.annotated is not None:
         jpeg = encode_jpeg(prediction.annotated, quality=settings.annotated_jpeg_quality)
-        picture = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
     end = time.perf_counter()
 
+    infer_seconds = prediction.infer_ms / 1000
+    tracing.stages(
+        begin,
+        decode=decoded_at - begin,
+        infer=infer_seconds,
+        draw=end - decoded_at - infer_seconds,
+    )
     queue_ms = float((record.started_ms or record.created_ms) - record.created_ms)
-    return {
+    result: dict[str, Any] = {
         "model": process.detector.model_name,
         "task": process.detector.task,
         "width": decoded.width,
         "height": decoded.height,
         "detections": prediction.detections,
-        "image": picture,
         "timings_ms": {
             "queue": round(queue_ms, 1),
             "decode": round((decoded_at - begin) * 1000, 1),
@@ -111,6 +134,9 @@ def _work(process: PoolProcess, attempt: Attempt) -> dict[str, Any]:
             "total": round(queue_ms + (end - begin) * 1000, 1),
         },
     }
+    if jpeg is None:
+        result["image"] = None
+    return result, jpeg
 
 
 def side_needed(parameters: DetectParameters, annotated_max_side: int) -> int:

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 
 from billiard import current_process
 
+from shared import tracing
 from shared.errors import ModelUnavailable, StartupError
 from shared.job_store import JobStore
 from shared.settings import Settings
 from worker.cores import threads_per_process
 from worker.patience import with_patience
 from worker.runtimes import ServedModel, prepare
+from worker.tally import Row, Tally, Totals
 from worker.weights import be_quiet_and_offline, fetch
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ _CELL = struct.Struct("=i")
 # Shared between parent and children by the fork: the pid of each process that has its model, by
 # its place in the pool, and the text of the error of one that could not load it.
 _board = mmap.mmap(-1, _ERROR_AT + _ERROR_BYTES)
+_tally = Tally(_MAX_PROCESSES)
 
 DOWNLOAD_SECONDS = 120
 
@@ -50,6 +53,8 @@ class PoolProcess:
     store: JobStore
     worker: str
     """Name that the leases of this process' worker are under."""
+    tally: Row
+    """Where this process counts."""
 
 
 _this: PoolProcess | None = None
@@ -109,8 +114,9 @@ def start(settings: Settings) -> None:
     except Exception as error:
         _report_error(error.message if isinstance(error, StartupError) else repr(error))
         signal.pause()  # The parent stops the worker; leaving now would only be replaced.
+    tracing.start("yolo-queue-worker", settings)
     store = JobStore(settings)
-    _this = PoolProcess(settings, detector, store, _worker)
+    _this = PoolProcess(settings, detector, store, _worker, _tally.process(index))
     with_patience(lambda: store.describe_model(detector.model_name, detector.task, detector.names))
     _CELL.pack_into(_board, 4 * index, os.getpid())
     log.info(
@@ -123,6 +129,7 @@ def start(settings: Settings) -> None:
 
 
 def stop() -> None:
+    tracing.stop()
     if _this is not None:
         _this.store.redis.close()
 
@@ -137,6 +144,23 @@ def current() -> PoolProcess:
 def loaded_pids() -> set[int]:
     """In the parent: pids that have announced a loaded model (dead ones may be among them)."""
     return {pid for (pid,) in _CELL.iter_unpack(_board[:_ERROR_AT]) if pid}
+
+
+def parent_tally() -> Row:
+    """Where the parent counts what it sees from outside."""
+    return _tally.parent()
+
+
+def totals() -> Totals:
+    """In the parent: what all processes have counted since the worker started."""
+    pids = [pid for (pid,) in _CELL.iter_unpack(_board[:_ERROR_AT])]
+    places = max((place for place, pid in enumerate(pids, 1) if pid), default=0)
+    return _tally.read(places)
+
+
+def served_model() -> ServedModel:
+    """In the parent: what its processes load."""
+    return _model
 
 
 def load_error() -> str:

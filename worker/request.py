@@ -8,6 +8,7 @@ from typing import Any
 from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
 
+from shared.logs import about_task
 from shared.redis_client import UNAVAILABLE
 from worker import pool_process, presence
 
@@ -18,18 +19,20 @@ class JobRequest(Request):  # type: ignore[misc]
     """Ends the attempt at once. Without it the lease would run out and do the same, later."""
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        super().on_timeout(soft, timeout)
-        if not soft:
-            self._abandon("timeout")
+        with about_task(self.id):
+            super().on_timeout(soft, timeout)
+            if not soft:
+                self._abandon("timeout")
 
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
     ) -> None:
-        super().on_failure(exc_info, send_failed_event, return_ok)
-        error = getattr(exc_info.exception, "exc", exc_info.exception)
-        # SystemExit is how billiard reports a process that left in the middle of a job.
-        if isinstance(error, WorkerLostError | SystemExit):
-            self._abandon("worker_lost")
+        with about_task(self.id):
+            super().on_failure(exc_info, send_failed_event, return_ok)
+            error = getattr(exc_info.exception, "exc", exc_info.exception)
+            # SystemExit is how billiard reports a process that left in the middle of a job.
+            if isinstance(error, WorkerLostError | SystemExit):
+                self._abandon("worker_lost")
 
     def _abandon(self, reason: str) -> None:
         store, worker = presence.parent_store(), pool_process.worker_name()
@@ -38,6 +41,9 @@ class JobRequest(Request):  # type: ignore[misc]
         try:
             outcome = store.abandon(self.id, reason, worker=worker)
         except UNAVAILABLE:
-            log.warning("%s: %s; its lease will run out", self.id, reason)
+            log.warning("%s; its lease will run out", reason)
         else:
-            log.warning("%s: attempt ended by %s: %s", self.id, reason, outcome)
+            log.warning("attempt ended by %s: %s", reason, outcome)
+            if outcome == "stale":  # it had its outcome before the process died
+                return
+        pool_process.parent_tally().ended(reason)

@@ -39,14 +39,20 @@ def detect(self: Any, image: str | None = None, **parameters: Any) -> dict[str, 
     process = pool_process.current()
     task_id: str = self.request.id
     if image is not None:
-        _adopt(process, task_id, image, parameters)
+        # What an OpenTelemetry-instrumented producer puts into its message's headers.
+        traceparent = str(self.request.get("traceparent") or "")[:64]
+        _adopt(process, task_id, image, parameters, traceparent)
     from worker.job_runner import run_job
 
     return run_job(process, task_id)
 
 
 def _adopt(
-    process: pool_process.PoolProcess, task_id: str, image: str, parameters: dict[str, Any]
+    process: pool_process.PoolProcess,
+    task_id: str,
+    image: str,
+    parameters: dict[str, Any],
+    traceparent: str,
 ) -> None:
     """Give an inline task a record of its own, so that it is counted, bounded and recovered like
     every other job. Raises `InvalidTask`."""
@@ -68,5 +74,6 @@ def _adopt(
         height=header.height,
         parameters=checked,
         task_id=task_id,
+        traceparent=traceparent,
     )
     with_patience(lambda: process.store.adopt(job))

@@ -16,7 +16,7 @@ from api.job_view import Job, job_json, job_object
 from api.problems import responses
 from api.uploads import Upload
 from api.waiting import preferred_wait, read_when_ended
-from shared import errors
+from shared import errors, tracing
 from shared.jobs import DetectParameters, NewJob
 from shared.logs import current_task_id
 
@@ -126,6 +126,7 @@ async def submit(
         job = _new_job(request, client, query, upload, idempotency_key)
         record, is_new = await state.intake.accept(job)
     current_task_id.set(record.task_id)
+    tracing.tag_task(record.task_id)
     headers = {"Location": f"/result/{record.task_id}"}
     if not is_new:
         headers["Idempotency-Replayed"] = "true"
@@ -181,6 +182,7 @@ def _new_job(
         idempotency_key=f"{client}:{hashlib.sha256(key.encode()).hexdigest()}" if key else "",
         fingerprint=_fingerprint(query, upload) if key else "",
         webhook_url=query.webhook_url,
+        traceparent=tracing.traceparent(),
     )
 
 

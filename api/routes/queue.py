@@ -23,6 +23,7 @@ class Worker(BaseModel):
 class Queue(BaseModel):
     depth: int = Field(description="Jobs waiting.")
     in_flight: int = Field(description="Jobs being worked on.")
+    backlog: int = Field(description="Both together: what workers are needed for.")
     ready_processes: int = Field(description="Pool processes able to take work, over all workers.")
     oldest_age_seconds: float = Field(description="How long the oldest waiting job has waited.")
     drain_rate: float | None = Field(description="Jobs finished a second, measured; null: unknown.")
@@ -42,6 +43,7 @@ async def get_queue(request: Request) -> Queue:
     return Queue(
         depth=state.depth,
         in_flight=state.in_flight,
+        backlog=state.depth + state.in_flight,
         ready_processes=state.ready_slots,
         oldest_age_seconds=state.oldest_age_seconds,
         drain_rate=round(state.drain_rate, 3) if state.drain_rate else None,

@@ -15,7 +15,7 @@ from api.auth import authenticate
 from api.job_view import Job, job_json, job_object
 from api.problems import responses
 from api.waiting import MAX_WAIT_SECONDS, read_when_ended
-from shared import errors
+from shared import errors, tracing
 from shared.jobs import JobRecord, JobState
 from shared.logs import current_task_id
 
@@ -120,14 +120,15 @@ async def find(
     """The client's job, once it has ended or `wait` seconds are over. Raises `JobNotFound`, also
     for the job of another key."""
     current_task_id.set(task_id)
-    found = await request.app.state.intake.read(task_id, with_result=not wait)
-    if found is None or (request.app.state.keys and found[0].owner != client):
-        raise errors.JobNotFound("There is no such job: it never existed or its time is over.")
+    tracing.tag_task(task_id)
+    owner = client if request.app.state.keys else None
     if wait:
-        found = await read_when_ended(request, task_id, wait)
-        if found is None:
-            raise errors.JobNotFound("The job's time is over.")
-    return found  # type: ignore[no-any-return]
+        found = await read_when_ended(request, task_id, wait, owner=owner)
+    else:
+        found = await request.app.state.intake.read(task_id)
+    if found is None or (owner is not None and found[0].owner != owner):
+        raise errors.JobNotFound("There is no such job: it never existed or its time is over.")
+    return found
 
 
 def _not_finished(record: JobRecord) -> errors.JobNotFinished:

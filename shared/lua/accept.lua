@@ -2,9 +2,10 @@
 -- refusal that leaves nothing behind. An empty message adopts a task Celery has delivered already.
 -- ARGV: owner record_ttl result_ttl max_queue_ms max_jobs max_bytes idempotency_key fingerprint
 --       then for each job: id bytes params width height content_type message webhook_url
+--       traceparent
 local owner, record_ttl, result_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local max_queue_ms, idempotency_key = tonumber(ARGV[4]), ARGV[7]
-local HEAD, EACH = 8, 8
+local HEAD, EACH = 8, 9
 
 if idempotency_key ~= '' then
   local known = redis.call('HMGET', P .. ':idem:' .. idempotency_key, 'id', 'fingerprint')
@@ -40,6 +41,7 @@ for i = HEAD + 1, #ARGV, EACH do
     'seq', seq, 'bytes', size, 'params', ARGV[i + 2], 'width', ARGV[i + 3],
     'height', ARGV[i + 4], 'content_type', ARGV[i + 5], 'created_ms', now, 'attempts', 0)
   if ARGV[i + 7] ~= '' then redis.call('HSET', job_key(id), 'webhook_url', ARGV[i + 7]) end
+  if ARGV[i + 8] ~= '' then redis.call('HSET', job_key(id), 'traceparent', ARGV[i + 8]) end
   redis.call('EXPIRE', job_key(id), record_ttl)
   join_queue(id, lane, owner, size, seq)
   if message ~= '' then redis.call('LPUSH', list_key(lane), message) end

@@ -59,7 +59,16 @@ local function queued_jobs()
   return total
 end
 
--- Ready pool processes, as the workers' heartbeats last summed them up; 0 when none has reported.
+-- To be called whenever a worker reports or leaves.
+local function sum_up_slots()
+  local slots = 0
+  for _, report in ipairs(redis.call('HVALS', P .. ':workers')) do
+    slots = slots + (cjson.decode(report).ready or 0)
+  end
+  redis.call('HSET', P .. ':stats', 'slots', slots, 'slots_ms', now)
+end
+
+-- Ready pool processes, as they were last summed up; 0 when no worker has reported for long.
 local function ready_slots()
   if now - stat('slots_ms') > 10000 then return 0 end
   return stat('slots')
@@ -98,7 +107,10 @@ local function close(id, state, ttl, meta, ...)
   redis.call('EXPIRE', key, ttl)
   if meta ~= '' then
     redis.call('SET', 'celery-task-meta-' .. id, meta, 'EX', ttl)
-    redis.call('PUBLISH', 'celery-task-meta-' .. id, meta)
+    -- Only a Celery producer that waits for its result listens; do not copy a picture for nobody.
+    if redis.call('PUBSUB', 'NUMSUB', 'celery-task-meta-' .. id)[2] > 0 then
+      redis.call('PUBLISH', 'celery-task-meta-' .. id, meta)
+    end
   end
   count('jobs:' .. state)
   announce(id, state, ttl)

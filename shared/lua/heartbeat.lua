@@ -18,11 +18,7 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', P .. ':workers-seen', '-inf', 
   redis.call('HDEL', P .. ':workers', gone)
   redis.call('ZREM', P .. ':workers-seen', gone)
 end
-local slots = 0
-for _, report in ipairs(redis.call('HVALS', P .. ':workers')) do
-  slots = slots + (cjson.decode(report).ready or 0)
-end
-redis.call('HSET', P .. ':stats', 'slots', slots, 'slots_ms', now)
+sum_up_slots()
 
 -- Leases are wall time, but a worker cannot renew one while Redis is away. After a gap in which
 -- nobody could reach it, everyone gets a full lease before anything is taken from them.

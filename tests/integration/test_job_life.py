@@ -407,7 +407,10 @@ async def test_ready_processes_are_forgotten_with_their_worker(
     queue = await intake.queue()
     assert queue.ready_slots == 3
     assert list(queue.workers) == ["w2"]
+    store.heartbeat("w3", {"ready": 1}, [])
     store.leave("w2")
+    assert (await intake.queue()).ready_slots == 1, "one that leaves is off at once"
+    # A worker that fell silent, with no other one left to notice.
     store.redis.hset("yolo:stats", "slots_ms", int(time.time() * 1000 - 11_000))
     assert (await intake.queue()).ready_slots == 0
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ def wait_until(condition: Callable[[], Any], *, seconds: float, what: str) -> An
 class Stack:
     """Start what a test needs of it; `stop` ends every process that is left."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, redis_bytes: int = 1 << 30, **environment: str) -> None:
         self.folder = folder
-        self.redis = EmbeddedRedis(folder / "redis", free_port(), max_bytes=1 << 30)
+        self.redis = EmbeddedRedis(folder / "redis", free_port(), max_bytes=redis_bytes)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {
@@ -72,12 +73,15 @@ class Stack:
         wait_until(lambda: self.answers("/health"), seconds=30, what="the gateway answers")
         return gateway
 
-    def start_worker(self, name: str = "", *, app: str = "worker.app") -> subprocess.Popen[bytes]:
+    def start_worker(
+        self, name: str = "", *, app: str = "worker.app", **environment: str
+    ) -> subprocess.Popen[bytes]:
         name = name or f"w{len(self.processes)}"
         return self.spawn(
             f"worker-{name}",
             *(sys.executable, "-m", "celery", "--quiet", "-A", app, "worker"),
             *("--hostname", f"{name}@test", "--without-mingle", "--without-gossip"),
+            **environment,
         )
 
     def spawn(self, name: str, *command: str, **environment: str) -> subprocess.Popen[bytes]:
@@ -134,5 +138,8 @@ class Stack:
 
 def pool_pids(worker: subprocess.Popen[bytes]) -> list[int]:
     """Pids of a worker's pool processes."""
-    tasks = Path(f"/proc/{worker.pid}/task")
-    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+    pids: list[int] = []
+    for thread in Path(f"/proc/{worker.pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that just ended
+            pids += map(int, (thread / "children").read_text().split())
+    return pids

