@@ -30,7 +30,7 @@ def loop(
     from ultralytics import YOLO
 
     from shared.settings import Settings
-    from worker.detector import exported_task
+    from worker.detector import export_metadata
     from worker.openvino_network import compile_network, openvino_options
     from worker.runtimes import prepare
     from worker.weights import be_quiet_and_offline
@@ -39,7 +39,7 @@ def loop(
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     served = prepare(Settings(yolo_model=weights, yolo_runtime=runtime))  # type: ignore[arg-type]
-    model = YOLO(served.path, task=exported_task(served.path), verbose=False)
+    model = YOLO(served.path, task=export_metadata(served.path).get("task"), verbose=False)
 
     def one(data: bytes) -> None:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

@@ -19,7 +19,7 @@ class YoloAPI(litserve.LitAPI):
         from ultralytics import YOLO
 
         from shared.settings import Settings
-        from worker.detector import exported_task
+        from worker.detector import export_metadata
         from worker.openvino_network import compile_network, openvino_options
         from worker.runtimes import prepare
 
@@ -27,7 +27,7 @@ class YoloAPI(litserve.LitAPI):
         cv2.setNumThreads(1)
         settings = Settings()
         served = prepare(settings)
-        self.model = YOLO(served.path, task=exported_task(served.path), verbose=False)
+        self.model = YOLO(served.path, task=export_metadata(served.path).get("task"), verbose=False)
         blank = np.zeros((480, 640, 3), np.uint8)
         self.model.predict(blank, device="cpu", verbose=False)
         if served.runtime == "openvino":  # the threads and the precision that we have

@@ -3,8 +3,8 @@
     python -m bench.scaling
 
 The real gateway, Redis and Celery workers; only the network is simulated, by a sleep, so that 64
-"models" fit on a few cores. Two topologies: one worker with N processes, and several workers of two
-processes, as replicas are. The curve is compared with a model of two figures that are measured here:
+"models" fit on a few cores. Two topologies: one worker with N processes, and several workers of
+two processes, as replicas are. The curve is compared with a model of two figures measured here:
 
     jobs/s = min(N / (latency + overhead), cores / CPU seconds a job)
 
@@ -253,7 +253,7 @@ def table(
         + ", ".join(f"{rate:.0f} for {int(size) // 1000} KB" for size, rate in ceilings.items())
         + ".",
         "",
-        "| topology | processes | KB | jobs/s | model | measured / model | cores used | CPU ms a job |",
+        "| topology | processes | KB | jobs/s | model | ratio | cores used | CPU ms a job |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for p in points:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ from shared.logs import configure_logs
 from shared.settings import Settings
 from worker.broker import broker_settings
 from worker.output import CapturedOutput
+
+log = logging.getLogger("yolo_queue.worker")
 
 # Celery warns of root because of pickle, which this app does not accept.
 warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -121,6 +125,10 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
         _serve_metrics()
     except StartupError as error:
         raise SystemExit(f"yolo-queue worker: {error.message}") from error
+    except Exception as error:
+        # Celery would log it and go on, with a worker that has no model.
+        log.critical("yolo-queue worker cannot start", exc_info=error)
+        raise SystemExit(os.EX_SOFTWARE) from error
     # What is loaded by now is never garbage. Collected in a child, its pages would part from the
     # parent's one by one.
     gc.collect()

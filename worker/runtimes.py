@@ -94,12 +94,13 @@ def _exported(settings: Settings, weights: Path, runtime: str) -> Path:
     name = f"{weights.stem}-{digest}-{package}-{_installed(package)}-ultralytics-{maker}"
     cache = Path(settings.model_cache_dir).expanduser()
     folder = cache / name
-    cache.mkdir(parents=True, exist_ok=True)
-    # Many workers may start at once on one cache: one exports, the others wait for it.
-    with FileLock(cache / f"{name}.lock", timeout=EXPORT_SECONDS):
-        if not folder.exists():
-            log.info("exporting %s to %s, once ...", weights.name, runtime)
-            _export(weights, runtime, folder)
+    if not folder.exists():  # a cache that is complete may be read-only
+        cache.mkdir(parents=True, exist_ok=True)
+        # Many workers may start at once on one cache: one exports, the others wait for it.
+        with FileLock(cache / f"{name}.lock", timeout=EXPORT_SECONDS):
+            if not folder.exists():
+                log.info("exporting %s to %s, once ...", weights.name, runtime)
+                _export(weights, runtime, folder)
     return next(iter(sorted(folder.iterdir())))
 
 

@@ -1,0 +1,302 @@
+"""docker-compose.yml as Compose itself reads it (its own code, out of a wheel: no engine)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cli.settings_table import default_text
+from shared.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = Path(sys.executable).with_name("docker-compose")
+PROFILES = {
+    "": {"secrets", "redis", "api", "worker", "flower"},
+    "gpu": {"secrets", "redis", "api", "worker", "flower", "worker-gpu"},
+    "monitoring": {"secrets", "redis", "api", "worker", "flower", "prometheus", "grafana"},
+}
+
+
+def config(profile: str = "", env_file: Path | None = None, **environment: str) -> dict[str, Any]:
+    """What `docker compose config` makes of the file, with nothing in the environment but this."""
+    out = subprocess.run(
+        [
+            str(COMPOSE),
+            *("--env-file", str(env_file or os.devnull)),
+            *("--project-directory", str(ROOT), "--file", str(ROOT / "docker-compose.yml")),
+            *(("--profile", profile) if profile else ()),
+            *("config", "--format", "json"),
+        ],
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert out.returncode == 0, out.stderr
+    assert "not set" not in out.stderr, out.stderr
+    result: dict[str, Any] = json.loads(out.stdout)
+    return result
+
+
+@pytest.fixture(scope="module")
+def everything() -> dict[str, Any]:
+    """Services of all profiles together."""
+    services: dict[str, Any] = {}
+    for profile in PROFILES:
+        services |= config(profile)["services"]
+    return services
+
+
+def seconds(duration: str) -> float:
+    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", duration)
+    return sum(
+        float(number) * {"h": 3600, "m": 60, "s": 1, "ms": 0.001}[unit] for number, unit in parts
+    )
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_each_profile_is_valid_and_starts_what_it_says(profile: str) -> None:
+    assert set(config(profile)["services"]) == PROFILES[profile]
+
+
+def test_redis_cannot_be_reached_from_outside(everything: dict[str, Any]) -> None:
+    redis = everything["redis"]
+    assert "ports" not in redis
+    assert set(redis["networks"]) == {"backend"}
+    networks = config("monitoring")["networks"]
+    assert networks["backend"]["internal"] is True
+    assert networks["metrics"]["internal"] is True
+
+
+def test_redis_keeps_what_it_accepted(everything: dict[str, Any]) -> None:
+    redis = everything["redis"]
+    options = " ".join(redis["command"])
+    for option in ("--appendonly yes", "--maxmemory-policy noeviction", "--maxmemory 1gb"):
+        assert option in options
+    assert re.search(r":\d+\.\d+\.\d+", redis["image"]), "pinned by version"
+    assert {"source": "redis-data", "target": "/data"}.items() <= redis["volumes"][1].items()
+    limit = int(redis["deploy"]["resources"]["limits"]["memory"])
+    assert limit >= 2 * 2**30, "room beside maxmemory for rewriting the file"
+
+
+def test_replicas(everything: dict[str, Any]) -> None:
+    assert everything["worker"]["deploy"]["replicas"] == 2
+    assert config(WORKERS="5")["services"]["worker"]["deploy"]["replicas"] == 5
+    gpu = config("gpu", WORKERS="0")["services"]
+    assert gpu["worker"]["deploy"]["replicas"] == 0, "a GPU can have the queue to itself"
+    assert gpu["worker-gpu"]["deploy"]["replicas"] == 1
+    for name in ("worker", "worker-gpu"):
+        assert "container_name" not in everything[name], "or --scale could start but one"
+        assert "ports" not in everything[name], "or a second one would find the port taken"
+
+
+def test_a_gpu_worker_gets_a_gpu(everything: dict[str, Any]) -> None:
+    worker = everything["worker-gpu"]
+    (device,) = worker["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    assert worker["build"]["args"]["TORCH_BACKEND"].startswith("cu")
+    assert worker["environment"]["YOLO_DEVICE"] == "cuda"
+    assert everything["worker"]["build"]["args"]["TORCH_BACKEND"] == "cpu"
+
+
+def test_a_stopped_worker_may_finish_its_job(everything: dict[str, Any]) -> None:
+    for name in ("worker", "worker-gpu"):
+        grace = seconds(everything[name]["stop_grace_period"])
+        assert grace > Settings().task_hard_limit_seconds + 10, name
+    from api.__main__ import DRAIN_SECONDS
+
+    assert seconds(everything["api"]["stop_grace_period"]) > DRAIN_SECONDS
+
+
+def test_every_service_is_kept_up_watched_and_confined(everything: dict[str, Any]) -> None:
+    assert len(everything) == 8
+    for name, service in everything.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
+        assert not service.get("privileged"), name
+        if name == "secrets":  # runs once
+            assert service["restart"] == "no"
+            continue
+        assert service["restart"] == "unless-stopped", name
+        assert service["deploy"]["resources"]["limits"]["memory"], name
+        assert "healthcheck" in service or _image_has_healthcheck(service), name
+
+
+def _image_has_healthcheck(service: dict[str, Any]) -> bool:
+    text = (ROOT / service["build"]["dockerfile"]).read_text()
+    return "\nHEALTHCHECK " in text
+
+
+def test_order_of_start(everything: dict[str, Any]) -> None:
+    assert everything["redis"]["depends_on"]["secrets"]["condition"] == (
+        "service_completed_successfully"
+    )
+    for name in ("api", "worker", "worker-gpu", "flower"):
+        assert everything[name]["depends_on"]["redis"]["condition"] == "service_healthy", name
+    assert everything["grafana"]["depends_on"]["prometheus"]["condition"] == "service_healthy"
+
+
+def test_only_loopback_is_published_until_somebody_says_otherwise() -> None:
+    services = config("monitoring")["services"]
+    published = {
+        name: [(port["host_ip"], port["published"]) for port in service["ports"]]
+        for name, service in services.items()
+        if "ports" in service
+    }
+    assert published == {
+        "api": [("127.0.0.1", "8000")],
+        "flower": [("127.0.0.1", "5555")],
+        "grafana": [("127.0.0.1", "3000")],
+    }
+    services = config(PUBLISH_ADDRESS="0.0.0.0", PORT="9000")["services"]
+    assert services["api"]["ports"][0]["host_ip"] == "0.0.0.0"
+    assert services["api"]["ports"][0]["published"] == "9000"
+    assert services["api"]["environment"]["PORT"] == "8000", "inside it stays"
+
+
+def test_no_default_password(everything: dict[str, Any]) -> None:
+    """Whatever is called a password or key is empty, or a file that `secrets` has written."""
+    for name, service in everything.items():
+        for variable, value in (service.get("environment") or {}).items():
+            if re.search(r"PASSWORD|SECRET|BASIC_AUTH|_KEY", variable):
+                assert value == "" or value.startswith("/run/yolo-queue/"), (name, variable)
+        arguments = json.dumps([service.get("command"), service.get("entrypoint")])
+        assert "requirepass" not in arguments, "a password would show in the process list"
+    mounts = {
+        name: {
+            volume["source"]
+            for volume in service.get("volumes", ())
+            if "secret" in volume["source"]
+        }
+        for name, service in everything.items()
+        if name != "secrets"
+    }
+    assert {name for name, volumes in mounts.items() if "flower-secret" in volumes} == {"flower"}
+    assert {name for name, volumes in mounts.items() if "grafana-secret" in volumes} == {"grafana"}
+    assert mounts["prometheus"] == set()
+
+
+def test_flower_is_started_as_make_run_does(everything: dict[str, Any]) -> None:
+    command = everything["flower"]["command"]
+    assert command[:7] == ["python", "-m", "celery", "--quiet", "-A", "worker.app", "flower"]
+    ours = {argument.partition("=")[0] for argument in command if argument.startswith("--")}
+    source = (ROOT / "cli/up.py").read_text()
+    theirs = set(re.findall(r'"(--(?:persistent|state_save_interval|logging))=', source))
+    theirs |= set(re.findall(r'f"(--(?:address|port|db))=', source))
+    assert ours - {"--quiet"} == theirs
+    assert any(v["target"] == "/var/lib/flower" for v in everything["flower"]["volumes"])
+
+
+def test_commands_are_the_images_own(everything: dict[str, Any]) -> None:
+    """`entrypoint` in a compose file takes the image's CMD away, so it is repeated there."""
+    from deploy.rehearsal.dockerfiles import read_stages
+
+    for service, file in (("api", "Dockerfile.api"), ("worker", "Dockerfile.worker")):
+        (command,) = [
+            s for s in read_stages(ROOT / file, {})[0][-1].steps if s.instruction == "CMD"
+        ]
+        assert everything[service]["command"] == list(command.words)
+
+
+def test_what_is_mounted_from_the_checkout_is_there(everything: dict[str, Any]) -> None:
+    for name, service in everything.items():
+        for volume in service.get("volumes", ()):
+            if volume["type"] == "bind":
+                assert volume["read_only"] is True, (name, volume)
+                assert Path(volume["source"]).exists(), (name, volume["source"])
+
+
+def test_prometheus_meets_the_metrics(everything: dict[str, Any]) -> None:
+    for name in ("api", "worker", "worker-gpu", "prometheus"):
+        assert "metrics" in everything[name]["networks"], name
+    for name in ("worker", "worker-gpu"):
+        environment = everything[name]["environment"]
+        assert environment["WORKER_METRICS_PORT"] == "9100"
+        assert environment["WORKER_METRICS_HOST"] == "0.0.0.0"
+
+
+def test_prometheus_and_grafana_find_each_other_and_their_files(everything: dict[str, Any]) -> None:
+    folder = ROOT / "deploy/monitoring"
+    targets = {volume["target"] for volume in everything["grafana"]["volumes"]}
+    (provider,) = (folder / "grafana/provisioning/dashboards").glob("*.yml")
+    for entry in yaml.safe_load(provider.read_text())["providers"]:
+        assert entry["options"]["path"] in targets
+    assert list((folder / "grafana/dashboards").glob("*.json"))
+    (sources,) = (folder / "grafana/provisioning/datasources").glob("*.yml")
+    (source,) = yaml.safe_load(sources.read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    scrapes = yaml.safe_load((folder / "prometheus.yml").read_text())["scrape_configs"]
+    asked = {
+        (name, lookup["port"])
+        for scrape in scrapes
+        for lookup in scrape["dns_sd_configs"]
+        for name in lookup["names"]
+    }
+    assert asked == {("api", 8000), ("worker", 9100), ("worker-gpu", 9100)}
+
+
+def test_the_settings_of_env_reach_the_containers(tmp_path: Path) -> None:
+    services = config()["services"]
+    for name in ("api", "worker", "flower"):
+        source = (ROOT / "docker-compose.yml").read_text()
+        assert "env_file" in source
+        assert services[name].get("env_file") in (None, [], [{"path": ".env", "required": False}])
+    env = tmp_path / "env"
+    env.write_text("WORKERS=3\nYOLO_MODEL=/weights/x.pt\nWORKER_CONCURRENCY=4\n")
+    worker = config(env_file=env)["services"]["worker"]
+    assert worker["deploy"]["replicas"] == 3
+    assert worker["environment"]["YOLO_MODEL"] == "/weights/x.pt"
+    assert worker["environment"]["WORKER_CONCURRENCY"] == "4"
+
+
+# -- .env.example ---------------------------------------------------------------------------------
+
+MARKER = "# ---- settings of the service; made by `yolo-queue settings --format env` ----\n"
+
+
+def test_env_example_has_every_setting_as_it_is_now() -> None:
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    from cli.settings_table import Form
+    from cli.settings_table import settings as print_settings
+
+    out = StringIO()
+    with redirect_stdout(out):
+        print_settings(Form.ENV)
+    text = (ROOT / ".env.example").read_text()
+    assert text.count(MARKER) == 1
+    assert MARKER + text.partition(MARKER)[2] == out.getvalue(), (
+        "run: sed -i '/^# ---- settings/,$d' .env.example && "
+        ".venv/bin/yolo-queue settings --format env >> .env.example"
+    )
+    for name, field in Settings.model_fields.items():
+        assert f"\n#{name.upper()}={default_text(field)}\n" in text
+
+
+def test_env_example_has_every_variable_of_compose_with_its_default() -> None:
+    source = re.sub(r"(?m)^\s*#.*$", "", (ROOT / "docker-compose.yml").read_text())
+    used = dict(re.findall(r"(?<!\$)\$\{(\w+):?-([^}]*)\}", source))
+    assert set(re.findall(r"(?<!\$)\$\{(\w+)", source)) == set(used), "every one has a default"
+    own = (ROOT / ".env.example").read_text().partition(MARKER)[0]
+    settings = {name.upper() for name in Settings.model_fields}
+    for name, default in used.items():
+        if name not in settings:
+            assert f"\n#{name}={default}\n" in own, f"{name}={default}"
+    named = set(re.findall(r"(?m)^#([A-Z_0-9]+)=", own))
+    assert named == set(used) - settings, "and none that compose does not know"
+
+
+def test_a_copy_of_env_example_changes_nothing() -> None:
+    assert config("monitoring", ROOT / ".env.example") == config("monitoring")
