@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: run test check chaos soak stress bench setup setup-dev
+.PHONY: run test check topology chaos soak stress bench setup setup-dev
 
 run: setup ## the whole service on this machine
 	@exec $(BIN)/yolo-queue up
 
 test: setup-dev ## all tests but the long ones
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/topology
+
+topology: setup-dev ## Sentinel, TLS, two Redis servers, several hosts (as root), several queues
+	$(BIN)/pytest tests/topology
 
 check: setup-dev ## lint, types, import rules
 	$(BIN)/ruff check .
@@ -43,6 +46,13 @@ soak: setup-dev ## 20,000 jobs with a no-op detector; memory must not grow
 stress: setup-dev ## 100 images of 12 megapixels at a service that runs; every one accounted for
 	$(BIN)/yolo-queue stress $(STRESS)
 
-bench: setup-dev ## throughput against the machine's limit and the tutorial design
+bench: setup-dev ## every figure of docs/performance.md and docs/scaling.md, into bench/results
+	$(UV) -e '.[dev,bench]'
 	$(BIN)/python -m bench.throughput $(BENCH)
+	$(BIN)/python -m bench.submit_latency $(BENCH)
+	$(BIN)/python -m bench.memory $(BENCH)
+	$(BIN)/python -m bench.queue_plane
+	$(BIN)/python -m bench.flat_cost
+	$(BIN)/python -m bench.scaling
 	$(BIN)/python -m bench.waiters
+	$(BIN)/python -m bench.chart

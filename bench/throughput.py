@@ -13,6 +13,8 @@ import argparse
 import asyncio
 import importlib.util
 import io
+import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -143,7 +145,7 @@ class Bench:
     ) -> float:
         with Stack(self._folder / name, **self._environment) as stack:
             stack.folder.mkdir()
-            stack.spawn(name, *command)
+            server = stack.spawn(name, *command)
 
             def up() -> bool:
                 try:
@@ -152,8 +154,11 @@ class Bench:
                     return False
                 return answer.status_code == 200
 
-            wait_until(up, seconds=120, what=f"{name} is up")
-            return asyncio.run(load(port, self._images, self._seconds, client))
+            try:
+                wait_until(up, seconds=120, what=f"{name} is up")
+                return asyncio.run(load(port, self._images, self._seconds, client))
+            finally:
+                os.killpg(server.pid, signal.SIGKILL)  # LitServe's processes outlive their server
 
 
 async def wait_then_read(connection: Connection, image: bytes) -> str:

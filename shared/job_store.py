@@ -64,6 +64,7 @@ class JobStore:
             for name in (
                 "accept",
                 "claim",
+                "claim_more",
                 "finish",
                 "abandon",
                 "heartbeat",
@@ -92,9 +93,28 @@ class JobStore:
         )
         if status != b"claimed":
             return str(status.decode())
-        flat = rest[1]
-        record = JobRecord.from_hash(dict(zip(flat[::2], flat[1::2], strict=True)))
-        return Attempt(task_id, int(rest[0]), record)
+        return _attempt(rest[1])
+
+    def claim_more(self, attempt: Attempt, worker: str, wanted: int) -> list[Attempt]:
+        """Start the first attempts of up to `wanted` queued jobs that can share a forward pass with
+        this one: the same parameters, from all lanes in turn. None if the attempt has lost its job.
+
+        Not safe to repeat: what an answer that was lost had claimed waits for its lease to run out.
+        """
+        settings = self._settings
+        mates = self._run(
+            "claim_more",
+            attempt.task_id,
+            attempt.number,
+            worker,
+            int(settings.lease_seconds * 1000),
+            settings.result_ttl_seconds,
+            settings.max_queue_seconds * 1000,
+            settings.record_ttl_seconds,
+            wanted,
+            settings.max_image_pixels,
+        )
+        return [_attempt(flat) for flat in mates]
 
     def adopt(self, job: NewJob) -> None:
         """Make a record for a task that came without a gateway, its image inline."""
@@ -276,6 +296,12 @@ class JobStore:
             self.redis.unlink(f"{self._queue}:dead:{task_id}")
             self._images.unlink(dead_image_key(self._queue, task_id))
         return count
+
+
+def _attempt(flat: Sequence[bytes]) -> Attempt:
+    """From a record as Redis gives it: field, value, field, value ..."""
+    record = JobRecord.from_hash(dict(zip(flat[::2], flat[1::2], strict=True)))
+    return Attempt(record.task_id, record.attempts, record)
 
 
 def accept_arguments(

@@ -114,6 +114,21 @@ class Settings(BaseSettings):
         description="A job whose worker has not renewed its lease for so long is given "
         "to another worker.",
     )
+    micro_batch_jobs: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Queued jobs with the same parameters that a pool process may run in one "
+        "forward pass. 1: each alone, which is best on a CPU; for GPUs, see "
+        "docs/decisions/0004-micro-batching.md.",
+    )
+    micro_batch_wait_ms: float = Field(
+        5,
+        ge=0,
+        le=100,
+        description="How long a batch that found some jobs, but not as many as it may, waits for "
+        "more.",
+    )
     worker_metrics_port: int = Field(
         0,
         ge=0,
@@ -217,6 +232,13 @@ class Settings(BaseSettings):
     def _check_lease(self) -> Settings:
         if self.lease_seconds > 25:
             raise ValueError("LEASE_SECONDS above 25 breaks the promise of recovery within 30 s")
+        return self
+
+    @model_validator(mode="after")
+    def _check_batch(self) -> Settings:
+        if self.micro_batch_jobs > 1 and self.max_attempts == 1:
+            # An image that kills its process takes its mates' attempt with it.
+            raise ValueError("MICRO_BATCH_JOBS above 1 needs MAX_ATTEMPTS of at least 2")
         return self
 
     @property

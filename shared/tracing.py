@@ -118,29 +118,36 @@ def stages(begin: float, **seconds: float) -> None:
     (`time.perf_counter`), each with its length."""
     if _tracer is None:
         return
-    at = time.time_ns() - round((time.perf_counter() - begin) * 1e9)
+    at = _clock_ns(begin)
     for name, length in seconds.items():
         end = at + round(length * 1e9)
         _tracer.start_span(name, start_time=at).end(end)
         at = end
 
 
-def attempt_span(attempt: Attempt) -> AbstractContextManager[Any]:
-    """Around one attempt: a child of the request that made the job."""
-    return _OFF if _tracer is None else _attempt_span(_tracer, attempt)
+def _clock_ns(moment: float) -> int:
+    return time.time_ns() - round((time.perf_counter() - moment) * 1e9)
+
+
+def attempt_span(attempt: Attempt, begin: float | None = None) -> AbstractContextManager[Any]:
+    """Around one attempt: a child of the request that made the job. `begin` (`time.perf_counter`),
+    if it began before."""
+    return _OFF if _tracer is None else _attempt_span(_tracer, attempt, begin)
 
 
 @contextmanager
-def _attempt_span(tracer: Tracer, attempt: Attempt) -> Iterator[None]:
+def _attempt_span(tracer: Tracer, attempt: Attempt, begin: float | None) -> Iterator[None]:
     from opentelemetry.trace import SpanKind
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     record = attempt.record
     started_ms = record.started_ms or record.created_ms
+    start_time = None if begin is None else _clock_ns(begin)
     with tracer.start_as_current_span(
         "attempt",
         context=TraceContextTextMapPropagator().extract({HEADER: record.traceparent}),
         kind=SpanKind.CONSUMER,
+        start_time=start_time,
         attributes={
             "yolo_queue.task_id": attempt.task_id,
             "yolo_queue.attempt": attempt.number,

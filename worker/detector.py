@@ -7,10 +7,13 @@ process, after the fork, and used by that process' only thread.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -63,7 +66,6 @@ class Detector:
         self.served = model
         be_quiet_and_offline()
         import torch
-        from ultralytics import YOLO
         from ultralytics.utils.plotting import colors
 
         # The third class' near-white lines vanish on paper and sky.
@@ -73,11 +75,12 @@ class Detector:
         cv2.setNumThreads(threads)
         self.device = pick_device(settings.yolo_device, process_index)
         self._network: OpenVINONetwork | None = None
+        self.can_batch = True
         try:
-            self._model = YOLO(model.path, task=exported_task(model.path), verbose=False)
-            self._warm_up(threads)
-            self.names: dict[int, str] = dict(self._model.names)
-            self.task: str = str(self._model.task)
+            if pixels_to_openvino(model):
+                self._load_openvino(threads)
+            else:
+                self._load_ultralytics(threads)
         except Exception as error:
             raise ModelUnavailable(
                 f"YOLO_MODEL={settings.yolo_model} does not load on {self.device}: "
@@ -88,75 +91,184 @@ class Detector:
     def model_name(self) -> str:
         return Path(self._settings.yolo_model).name
 
-    def _warm_up(self, threads: int) -> None:
-        """Predict, so that lazy imports, kernels and allocations do not hit the first job."""
-        blank = DecodedImage(np.zeros((480, 640, 3), np.uint8), 640, 480)
-        self.predict(blank, DetectParameters())
+    def _load_openvino(self, threads: int) -> None:
+        """Our network, between Ultralytics' letterbox and Ultralytics' post-processing."""
+        metadata = export_metadata(self.served.path)
+        self.names: dict[int, str] = dict(metadata["names"])
+        self.task: str = metadata["task"]
+        options = openvino_options(threads, self._settings.yolo_precision)
+        self._network = OpenVINONetwork(self.served.path, options)
+        self._predictor = predictor_around(self.served.path, metadata)
+        self._warm_up()
+
+    def _load_ultralytics(self, threads: int) -> None:
+        from ultralytics import YOLO
+
+        task = export_metadata(self.served.path).get("task")
+        self._model = YOLO(self.served.path, task=task, verbose=False)
+        self.names = dict(self._model.names)
+        self.task = str(self._model.task)
+        self._warm_up()
         if self.served.runtime == "openvino":
-            backend = self._model.predictor.model.backend
+            # Left to itself, OpenVINO takes all cores in each process.
             options = openvino_options(threads, self._settings.yolo_precision)
-            if self._model.task in LETTERBOXED:
-                # Ultralytics has compiled the network too, for all cores; one is enough.
-                backend.ov_compiled_model = None
-                self._network = OpenVINONetwork(self.served.path, options)
-            else:
-                backend.ov_compiled_model = compile_network(self.served.path, options)
-            self.predict(blank, DetectParameters())
+            backend = self._model.predictor.model.backend
+            backend.ov_compiled_model = compile_network(self.served.path, options)
+            self._warm_up()
+        network = self._model.predictor.model
+        # An export of a fixed size takes the pictures one by one. TensorRT is built for a greatest
+        # batch, which is one.
+        dynamic = network.format in ("onnx", "openvino") and getattr(network, "dynamic", False)
+        self.can_batch = network.format == "pt" or bool(dynamic)
+
+    def _warm_up(self) -> None:
+        """Predict, so that lazy imports, kernels and allocations do not hit the first job."""
+        self.predict(DecodedImage(np.zeros((480, 640, 3), np.uint8), 640, 480), DetectParameters())
 
     def predict(self, image: DecodedImage, parameters: DetectParameters) -> Prediction:
         """Detect, and draw if asked. Raises `InvalidTask` for a class the model does not have."""
+        classes = self._known_classes(parameters)
+        begin = time.perf_counter()
+        result = self._infer(image.pixels, parameters, classes)
+        return self._prediction(result, image, parameters, time.perf_counter() - begin)
+
+    def predict_batch(
+        self, images: Sequence[DecodedImage], parameters: DetectParameters
+    ) -> list[Prediction]:
+        """As `predict` for each, in their order, with as few forward passes as give the same
+        detections: only pictures that are as large as each other once they are letterboxed go
+        together. (Ultralytics would pad them all to a square.) `infer_ms`: of the whole pass."""
+        if len(images) < 2 or not self.can_batch:
+            return [self.predict(image, parameters) for image in images]
+        classes = self._known_classes(parameters)
+        predictions: dict[int, Prediction] = {}
+        for numbers, boxed in self._passes(images, parameters):
+            pictures = [images[number].pixels for number in numbers]
+            begin = time.perf_counter()
+            if len(pictures) == 1:
+                results = [self._infer(pictures[0], parameters, classes)]
+            else:
+                results = self._infer_together(pictures, boxed, parameters, classes)
+            infer_seconds = time.perf_counter() - begin
+            for number, result in zip(numbers, results, strict=True):
+                predictions[number] = self._prediction(
+                    result, images[number], parameters, infer_seconds
+                )
+        return [predictions[number] for number in range(len(images))]
+
+    def _known_classes(self, parameters: DetectParameters) -> list[int] | None:
         classes = list(parameters.classes) if parameters.classes is not None else None
-        names = self._model.names
+        names = self.names
         unknown = [number for number in classes or () if number not in names]
         if unknown:
             raise InvalidTask(
                 f"The model has no class {unknown[0]}; its classes are 0 to {len(names) - 1}."
             )
+        return classes
+
+    def _prediction(
+        self, result: Any, image: DecodedImage, parameters: DetectParameters, infer_seconds: float
+    ) -> Prediction:
         begin = time.perf_counter()
-        result = self._infer(image.pixels, parameters, classes)
         detections = [to_original(row, *image.scale) for row in result.summary()]
         predicted = time.perf_counter()
         annotated: Pixels | None = None
         if parameters.annotate:
             annotated = self._draw(result, image.pixels)
         drawn = time.perf_counter()
-        return Prediction(
-            detections, annotated, (predicted - begin) * 1000, (drawn - predicted) * 1000
-        )
+        infer_ms = (infer_seconds + predicted - begin) * 1000
+        return Prediction(detections, annotated, infer_ms, (drawn - predicted) * 1000)
+
+    def _passes(
+        self, images: Sequence[DecodedImage], parameters: DetectParameters
+    ) -> list[tuple[list[int], list[Pixels]]]:
+        """The pictures that go through the network together: their numbers, and what the network
+        gets of them (empty where Ultralytics does that: a classifier crops all to one size)."""
+        if self._network is None and self.task not in LETTERBOXED:
+            return [(list(range(len(images))), [])]
+        from ultralytics.utils.checks import check_imgsz
+
+        predictor = self._predictor if self._network else self._model.predictor
+        predictor.imgsz = check_imgsz(parameters.imgsz, stride=predictor.model.stride, min_dim=2)
+        by_shape: dict[tuple[int, ...], tuple[list[int], list[Pixels]]] = {}
+        for number, image in enumerate(images):
+            (boxed,) = predictor.pre_transform([image.pixels])
+            numbers, group = by_shape.setdefault(boxed.shape, ([], []))
+            numbers.append(number)
+            group.append(boxed)
+        return list(by_shape.values())
+
+    def _infer_together(
+        self,
+        pictures: list[Pixels],
+        boxed: list[Pixels],
+        parameters: DetectParameters,
+        classes: list[int] | None,
+    ) -> list[Any]:
+        """Ultralytics' `Results` for pictures of one pass."""
+        if self._network is not None:
+            return self._through_network(pictures, np.stack(boxed), parameters, classes)
+        predictor = self._model.predictor
+        if boxed:
+            predictor.pre_transform = lambda _: boxed  # in front of the class' own
+        try:
+            return self._through_ultralytics(pictures, parameters, classes)
+        finally:
+            vars(predictor).pop("pre_transform", None)
 
     def _infer(
         self, pixels: Pixels, parameters: DetectParameters, classes: list[int] | None
     ) -> Any:
         """Ultralytics' `Results` for one picture."""
         if self._network is None:
-            return self._model.predict(
-                pixels,
-                conf=parameters.conf,
-                iou=parameters.iou,
-                imgsz=parameters.imgsz,
-                max_det=parameters.max_det,
-                classes=classes,
-                device=self.device,
-                verbose=False,
-            )[0]
-        # What `predict` does with one picture, around our network: Ultralytics' letterbox before it
-        # and Ultralytics' post-processing of the model's task behind it.
-        import torch
+            return self._through_ultralytics([pixels], parameters, classes)[0]
         from ultralytics.utils.checks import check_imgsz
 
-        predictor = self._model.predictor
+        predictor = self._predictor
+        predictor.imgsz = check_imgsz(parameters.imgsz, stride=predictor.model.stride, min_dim=2)
+        (boxed,) = predictor.pre_transform([pixels])
+        (result,) = self._through_network([pixels], boxed[None], parameters, classes)
+        return result
+
+    def _through_ultralytics(
+        self, pictures: list[Pixels], parameters: DetectParameters, classes: list[int] | None
+    ) -> list[Any]:
+        results: list[Any] = self._model.predict(
+            pictures,
+            conf=parameters.conf,
+            iou=parameters.iou,
+            imgsz=parameters.imgsz,
+            max_det=parameters.max_det,
+            classes=classes,
+            device=self.device,
+            verbose=False,
+        )
+        return results
+
+    def _through_network(
+        self,
+        pictures: list[Pixels],
+        boxed: Pixels,
+        parameters: DetectParameters,
+        classes: list[int] | None,
+    ) -> list[Any]:
+        """Our network, and behind it Ultralytics' post-processing of the model's task, as `predict`
+        does it with pictures that are letterboxed."""
+        import torch
+
+        assert self._network is not None  # noqa: S101
+        predictor = self._predictor
         arguments = predictor.args
         arguments.conf, arguments.iou = parameters.conf, parameters.iou
         arguments.max_det, arguments.classes = parameters.max_det, classes
-        predictor.imgsz = check_imgsz(parameters.imgsz, stride=predictor.model.stride, min_dim=2)
-        predictor.batch = [""], [pixels], [""]  # paths, of which there are none
+        nameless = [""] * len(pictures)
+        predictor.batch = nameless, pictures, nameless  # paths, of which there are none
         with torch.inference_mode():
-            (boxed,) = predictor.pre_transform([pixels])
             raw = [torch.from_numpy(output) for output in self._network(boxed)]
             # Only its shape is asked for.
-            tensor = torch.empty((1, 3, *boxed.shape[:2]), device="meta")
-            (result,) = predictor.postprocess(raw if raw[1:] else raw[0], tensor, [pixels])
-        return result
+            tensor = torch.empty((len(pictures), 3, *boxed.shape[1:3]), device="meta")
+            results: list[Any] = predictor.postprocess(raw if raw[1:] else raw[0], tensor, pictures)
+        return results
 
     def _draw(self, result: Any, pixels: Pixels) -> Pixels:
         """Ultralytics' own drawing, on a picture that fits the size that is sent back."""
@@ -211,14 +323,47 @@ def to_original(row: dict[str, Any], scale_x: float, scale_y: float) -> dict[str
     return out
 
 
-def exported_task(path: Path) -> str | None:
-    """The task in an export's metadata; None for a `.pt`, which knows its own."""
+def export_metadata(path: Path) -> dict[str, Any]:
+    """What Ultralytics wrote beside an export (task, names, stride, ...); empty for a `.pt`."""
     for metadata in (path / "metadata.yaml", path.with_name("metadata.yaml")):
         if path.suffix != ".pt" and metadata.exists():
             import yaml
 
-            return str(yaml.safe_load(metadata.read_text())["task"])
-    return None
+            return dict(yaml.safe_load(metadata.read_text()))
+    return {}
+
+
+def pixels_to_openvino(model: ServedModel) -> bool:
+    """Whether the model is served by our own way to OpenVINO."""
+    return model.runtime == "openvino" and export_metadata(model.path)["task"] in LETTERBOXED
+
+
+def predictor_around(path: Path, metadata: dict[str, Any]) -> Any:
+    """Ultralytics' predictor of a model's task, without a network of its own: what it asks of one
+    is said by the export's metadata."""
+    from ultralytics import YOLO
+    from ultralytics.utils.nms import TorchNMS
+
+    TorchNMS.nms = staticmethod(torchvision_nms())
+    predictor_class = YOLO(path, task=metadata["task"], verbose=False)._smart_load("predictor")
+    # As `YOLO.predict` has them: above all `rect`, without which every picture is made square.
+    as_predict = {"mode": "predict", "rect": True, "batch": 1, "save": False, "verbose": False}
+    predictor = predictor_class(overrides={"task": metadata["task"], **as_predict})
+    facts = {"end2end": False, **metadata, "format": "openvino", "dynamic": True}
+    predictor.model = SimpleNamespace(**facts)
+    return predictor
+
+
+def torchvision_nms() -> Any:
+    """torchvision's non-maximum suppression without torchvision: the package imports half of
+    PyTorch's compiler, 3 s and 100 MB, for one operation. (Ultralytics' own, in Python, takes 60
+    times as long.)"""
+    import torch
+
+    package = importlib.util.find_spec("torchvision")
+    folder = Path(str(package and package.origin)).parent
+    torch.ops.load_library(str(next(folder.glob("_C*.so"))))
+    return torch.ops.torchvision.nms
 
 
 def pick_device(wanted: str, process_index: int) -> str:

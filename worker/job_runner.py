@@ -1,9 +1,10 @@
-"""Owns one attempt at a job, from claim to commit."""
+"""Owns one attempt at a job, from claim to commit. Several at once: micro_batch.py."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
@@ -13,11 +14,15 @@ from shared.errors import ImageMissingInStore, JobError
 from shared.job_store import failure_meta, success_meta
 from shared.jobs import Attempt, DetectParameters
 from shared.logs import about_task
-from worker.images import decode, encode_jpeg
+from worker.detector import Prediction
+from worker.images import DecodedImage, decode, encode_jpeg
 from worker.patience import with_patience
 from worker.pool_process import PoolProcess
 
 log = logging.getLogger("yolo_queue.worker")
+
+Outcome = tuple[dict[str, Any], bytes | None]
+"""A result without its picture, and the picture as a JPEG if one was asked for."""
 
 
 def run_job(process: PoolProcess, task_id: str) -> dict[str, Any]:
@@ -27,23 +32,32 @@ def run_job(process: PoolProcess, task_id: str) -> dict[str, Any]:
     to do: the message is a leftover, or another attempt has taken over.
     """
     with about_task(task_id):
-        return _run(process, task_id)
+        return run_alone(process, claim(process, task_id))
 
 
-def _run(process: PoolProcess, task_id: str) -> dict[str, Any]:
-    store = process.store
-    attempt = with_patience(lambda: store.claim(task_id, process.worker))
+def claim(process: PoolProcess, task_id: str) -> Attempt:
+    """Raises Celery's `Ignore` if there is nothing to claim."""
+    attempt = with_patience(lambda: process.store.claim(task_id, process.worker))
     if isinstance(attempt, str):
-        log.info("nothing to do: the job is %s", attempt)
+        # Where batches are made, a message may be late: its job runs as somebody's mate.
+        level = logging.INFO if process.settings.micro_batch_jobs == 1 else logging.DEBUG
+        log.log(level, "nothing to do: the job is %s", attempt)
         raise Ignore()
+    return attempt
+
+
+def run_alone(process: PoolProcess, attempt: Attempt) -> dict[str, Any]:
     with tracing.attempt_span(attempt):
-        return _carry_out(process, attempt)
+        return carry_out(process, attempt, lambda: _work(process, attempt))
 
 
-def _carry_out(process: PoolProcess, attempt: Attempt) -> dict[str, Any]:
+def carry_out(
+    process: PoolProcess, attempt: Attempt, work: Callable[[], Outcome]
+) -> dict[str, Any]:
+    """Do the work, and commit what comes of it."""
     store, task_id = process.store, attempt.task_id
     try:
-        result, jpeg = _work(process, attempt)
+        result, jpeg = work()
     except JobError as failure:
         error = failure
         meta = failure_meta(task_id, error)
@@ -54,11 +68,11 @@ def _carry_out(process: PoolProcess, attempt: Attempt) -> dict[str, Any]:
         log.info("failed: %s", error.code)
         raise
     except SoftTimeLimitExceeded as error:
-        _abandon(process, attempt, "timeout")
+        abandon(process, attempt, "timeout")
         raise Ignore() from error
     except Exception as error:
         log.exception("unexpected error")
-        _abandon(process, attempt, "internal")
+        abandon(process, attempt, "internal")
         raise Ignore() from error
     meta = success_meta(task_id, result, jpeg)
     with tracing.span("commit"):
@@ -81,7 +95,7 @@ def _carry_out(process: PoolProcess, attempt: Attempt) -> dict[str, Any]:
     return result
 
 
-def _abandon(process: PoolProcess, attempt: Attempt, reason: str) -> None:
+def abandon(process: PoolProcess, attempt: Attempt, reason: str) -> None:
     outcome = with_patience(
         lambda: process.store.abandon(attempt.task_id, reason, attempt=attempt.number)
     )
@@ -89,36 +103,54 @@ def _abandon(process: PoolProcess, attempt: Attempt, reason: str) -> None:
     log.warning("attempt %d ended by %s: %s", attempt.number, reason, outcome)
 
 
-def _work(process: PoolProcess, attempt: Attempt) -> tuple[dict[str, Any], bytes | None]:
-    """The result without its picture, and the picture as a JPEG if one was asked for."""
-    settings, record = process.settings, attempt.record
-    parameters = DetectParameters.model_validate(record.parameters)
+def _work(process: PoolProcess, attempt: Attempt) -> Outcome:
+    parameters = DetectParameters.model_validate(attempt.record.parameters)
     with tracing.span("fetch"):
-        image = with_patience(lambda: process.store.image(attempt.task_id))
+        image = fetch(process, attempt)
+    begin = time.perf_counter()
+    decoded = decode_for(process, image, parameters)
+    decode_seconds = time.perf_counter() - begin
+    prediction = process.detector.predict(decoded, parameters)
+    return outcome_of(process, attempt, decoded, prediction, begin, decode_seconds)
+
+
+def fetch(process: PoolProcess, attempt: Attempt) -> bytes:
+    image = with_patience(lambda: process.store.image(attempt.task_id))
     if image is None:
         raise ImageMissingInStore("The image is no longer in Redis; please send it again.")
+    return image
 
-    begin = time.perf_counter()
-    decoded = decode(
+
+def decode_for(process: PoolProcess, image: bytes, parameters: DetectParameters) -> DecodedImage:
+    settings = process.settings
+    return decode(
         image,
         max_pixels=settings.max_image_pixels,
         min_side=side_needed(parameters, settings.annotated_max_side),
     )
-    decoded_at = time.perf_counter()
-    prediction = process.detector.predict(decoded, parameters)
+
+
+def outcome_of(
+    process: PoolProcess,
+    attempt: Attempt,
+    decoded: DecodedImage,
+    prediction: Prediction,
+    begin: float,
+    decode_seconds: float,
+) -> Outcome:
+    """Encode the picture and put the result together. `begin` (`time.perf_counter`): when the work
+    on this attempt began."""
+    record = attempt.record
     begin_encode = time.perf_counter()
     jpeg = None
     if prediction.annotated is not None:
-        jpeg = encode_jpeg(prediction.annotated, quality=settings.annotated_jpeg_quality)
+        quality = process.settings.annotated_jpeg_quality
+        jpeg = encode_jpeg(prediction.annotated, quality=quality)
     end = time.perf_counter()
 
+    draw_seconds = prediction.draw_ms / 1000 + end - begin_encode
     infer_seconds = prediction.infer_ms / 1000
-    tracing.stages(
-        begin,
-        decode=decoded_at - begin,
-        infer=infer_seconds,
-        draw=end - decoded_at - infer_seconds,
-    )
+    tracing.stages(begin, decode=decode_seconds, infer=infer_seconds, draw=draw_seconds)
     queue_ms = float((record.started_ms or record.created_ms) - record.created_ms)
     result: dict[str, Any] = {
         "model": process.detector.model_name,
@@ -128,9 +160,9 @@ def _work(process: PoolProcess, attempt: Attempt) -> tuple[dict[str, Any], bytes
         "detections": prediction.detections,
         "timings_ms": {
             "queue": round(queue_ms, 1),
-            "decode": round((decoded_at - begin) * 1000, 1),
+            "decode": round(decode_seconds * 1000, 1),
             "infer": round(prediction.infer_ms, 1),
-            "draw": round(prediction.draw_ms + (end - begin_encode) * 1000, 1),
+            "draw": round(draw_seconds * 1000, 1),
             "total": round(queue_ms + (end - begin) * 1000, 1),
         },
     }

@@ -100,6 +100,8 @@ def _counted(totals: Totals) -> Iterable[Metric]:
         ("image_bytes", "Bytes of the images of completed jobs.", "bytes"),
         ("image_pixels", "Pixels of the images of completed jobs.", "pixels"),
         ("detections", "Detections in completed jobs.", "detections"),
+        ("batches", "Micro-batches: two jobs or more in one forward pass.", "batches"),
+        ("batch_jobs", "Jobs that ran in micro-batches.", "batch_jobs"),
     ):
         yield CounterMetricFamily(f"yolo_queue_worker_{name}", text, value=totals.totals[key])
 

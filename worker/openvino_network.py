@@ -60,8 +60,8 @@ class OpenVINONetwork:
         self._compiled = core.compile_model(steps.build(), "CPU", options)
         self._request = self._compiled.create_infer_request()
 
-    def __call__(self, pixels: Pixels) -> list[NDArray[np.float32]]:
-        """What the network's heads give for one H x W x 3 uint8 BGR picture, each with a batch of
-        1 in front. The arrays are the network's own memory: the next call overwrites them."""
-        outputs = self._request.infer([pixels[None]], share_inputs=True, share_outputs=True)
+    def __call__(self, batch: Pixels) -> list[NDArray[np.float32]]:
+        """What the network's heads give for N x H x W x 3 uint8 BGR pictures, each with an N in
+        front. The arrays are the network's own memory: the next call overwrites them."""
+        outputs = self._request.infer([batch], share_inputs=True, share_outputs=True)
         return list(outputs.values())

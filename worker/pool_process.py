@@ -11,6 +11,8 @@ import mmap
 import os
 import signal
 import struct
+import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +22,10 @@ from billiard import current_process
 from shared import tracing
 from shared.errors import ModelUnavailable, StartupError
 from shared.job_store import JobStore
+from shared.redis_client import UNAVAILABLE
 from shared.settings import Settings
 from worker.cores import threads_per_process
+from worker.mates import MatesBoard, MatesRow
 from worker.patience import with_patience
 from worker.runtimes import ServedModel, prepare
 from worker.tally import Row, Tally, Totals
@@ -40,6 +44,7 @@ _CELL = struct.Struct("=i")
 # its place in the pool, and the text of the error of one that could not load it.
 _board = mmap.mmap(-1, _ERROR_AT + _ERROR_BYTES)
 _tally = Tally(_MAX_PROCESSES)
+_mates = MatesBoard(_MAX_PROCESSES)
 
 DOWNLOAD_SECONDS = 120
 
@@ -55,6 +60,8 @@ class PoolProcess:
     """Name that the leases of this process' worker are under."""
     tally: Row
     """Where this process counts."""
+    mates: MatesRow
+    """Where it names the jobs that it runs beside Celery's."""
 
 
 _this: PoolProcess | None = None
@@ -88,11 +95,13 @@ def prepare_parent(settings: Settings, hostname: str) -> None:
         raise SystemExit(f"yolo-queue worker: {error.message}") from error
     be_quiet_and_offline()
     import torch  # noqa: F401
-    import torchvision  # noqa: F401
     import ultralytics.engine.results
     import ultralytics.models.yolo  # noqa: F401
 
-    import worker.detector  # noqa: F401
+    from worker.detector import pixels_to_openvino
+
+    if not pixels_to_openvino(_model):  # which does without it
+        import torchvision  # noqa: F401
 
 
 def start(settings: Settings) -> None:
@@ -116,8 +125,10 @@ def start(settings: Settings) -> None:
         signal.pause()  # The parent stops the worker; leaving now would only be replaced.
     tracing.start("yolo-queue-worker", settings)
     store = JobStore(settings)
-    _this = PoolProcess(settings, detector, store, _worker, _tally.process(index))
-    with_patience(lambda: store.describe_model(detector.model_name, detector.task, detector.names))
+    _this = PoolProcess(
+        settings, detector, store, _worker, _tally.process(index), _mates.row(index)
+    )
+    _describe_model(store, detector)
     _CELL.pack_into(_board, 4 * index, os.getpid())
     log.info(
         "pool process %d (pid %d) has its model on %s (%s)",
@@ -126,6 +137,19 @@ def start(settings: Settings) -> None:
         detector.device,
         detector.served.runtime,
     )
+
+
+def _describe_model(store: JobStore, detector: Detector) -> None:
+    """Tell gateways what is served; if Redis is away, once it is there. A process that waited here
+    could neither take its first job nor be told to stop."""
+
+    def describe() -> None:
+        store.describe_model(detector.model_name, detector.task, detector.names)
+
+    try:
+        describe()
+    except UNAVAILABLE:
+        threading.Thread(target=with_patience, args=(describe,), daemon=True).start()
 
 
 def stop() -> None:
@@ -153,9 +177,17 @@ def parent_tally() -> Row:
 
 def totals() -> Totals:
     """In the parent: what all processes have counted since the worker started."""
+    return _tally.read(_places_used())
+
+
+def mates_of(running: Collection[str]) -> list[str]:
+    """In the parent: what its processes run in one batch with these jobs."""
+    return _mates.mates_of(running, _places_used()) if running else []
+
+
+def _places_used() -> int:
     pids = [pid for (pid,) in _CELL.iter_unpack(_board[:_ERROR_AT])]
-    places = max((place for place, pid in enumerate(pids, 1) if pid), default=0)
-    return _tally.read(places)
+    return max((place for place, pid in enumerate(pids, 1) if pid), default=0)
 
 
 def served_model() -> ServedModel:

@@ -116,9 +116,13 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
             return
         forget_cancelled(consumer.timer)
         running = [request.id for request in list(state.active_requests)]
+        mates: list[str] = []
+        if consumer.app.settings.micro_batch_jobs > 1:
+            mates = pool_process.mates_of(running)
         try:
             report = self._report(consumer, len(running))
-            recovered = store.heartbeat(pool_process.worker_name(), report, running)
+            report["running"] += len(mates)
+            recovered = store.heartbeat(pool_process.worker_name(), report, [*running, *mates])
             _last_beat = (report, time.time())
             self._probe_if_due(store)
         except UNAVAILABLE as error:

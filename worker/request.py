@@ -8,9 +8,11 @@ from typing import Any
 from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
 
+from shared.job_store import JobStore
 from shared.logs import about_task
 from shared.redis_client import UNAVAILABLE
 from worker import pool_process, presence
+from worker.mates import MATES_ATTEMPT
 
 log = logging.getLogger("yolo_queue.worker")
 
@@ -35,11 +37,18 @@ class JobRequest(Request):  # type: ignore[misc]
                 self._abandon("worker_lost")
 
     def _abandon(self, reason: str) -> None:
-        store, worker = presence.parent_store(), pool_process.worker_name()
+        store = presence.parent_store()
         if store is None:
             return
+        self._give_back(store, self.id, reason, worker=pool_process.worker_name())
+        if self.app.settings.micro_batch_jobs > 1:
+            for mate in pool_process.mates_of([self.id]):
+                with about_task(mate):
+                    self._give_back(store, mate, reason, attempt=MATES_ATTEMPT)
+
+    def _give_back(self, store: JobStore, task_id: str, reason: str, **held: Any) -> None:
         try:
-            outcome = store.abandon(self.id, reason, worker=worker)
+            outcome = store.abandon(task_id, reason, **held)
         except UNAVAILABLE:
             log.warning("%s; its lease will run out", reason)
         else:

@@ -8,7 +8,7 @@ go backwards while the worker lives. The parent has the first row, for what it s
 | --- | --- |
 | per histogram | one cell a bucket (not cumulative) and one above the last, then the sum |
 | per outcome | attempts |
-| per total | bytes, pixels, detections |
+| per total | bytes, pixels, detections; batches, and jobs in them |
 
 Cells are 64-bit floats, exact for counts up to 2^53, and written in one piece.
 """
@@ -25,7 +25,7 @@ STAGES = ("queue", "decode", "infer", "draw")
 HISTOGRAMS = (*STAGES, "total")
 OUTCOMES = ("completed", "failed", "timeout", "internal", "worker_lost", "lease_lost")
 """How attempts end. `failed`: with an error that was committed; `lease_lost`: committed nothing."""
-TOTALS = ("bytes", "pixels", "detections")
+TOTALS = ("bytes", "pixels", "detections", "batches", "batch_jobs")
 
 BUCKETS_SECONDS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -76,6 +76,11 @@ class Row:
         cells[_TOTALS_AT + 1] += pixels
         cells[_TOTALS_AT + 2] += detections
         self.ended("completed")
+
+    def batched(self, jobs: int) -> None:
+        """Count a micro-batch of so many jobs."""
+        self._cells[_TOTALS_AT + 3] += 1
+        self._cells[_TOTALS_AT + 4] += jobs
 
     def ended(self, outcome: str) -> None:
         """Count an attempt's end; `outcome` is one of `OUTCOMES`."""

@@ -42,6 +42,10 @@ def detect(self: Any, image: str | None = None, **parameters: Any) -> dict[str, 
         # What an OpenTelemetry-instrumented producer puts into its message's headers.
         traceparent = str(self.request.get("traceparent") or "")[:64]
         _adopt(process, task_id, image, parameters, traceparent)
+    if process.settings.micro_batch_jobs > 1:
+        from worker.micro_batch import run_with_mates
+
+        return run_with_mates(process, task_id)
     from worker.job_runner import run_job
 
     return run_job(process, task_id)

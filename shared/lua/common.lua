@@ -132,6 +132,20 @@ local function expire_if_overdue(id, ttl, max_queue_ms)
   return true
 end
 
+-- A queued job becomes a worker's. The attempt is counted here, before any work: a file that kills
+-- its process must not run for ever. Its number, which is returned, is the fencing token of
+-- everything that follows.
+local function start_attempt(id, lane, owner, bytes, worker, lease_ms, record_ttl)
+  leave_queue(id, lane, owner, bytes)
+  local attempt = redis.call('HINCRBY', job_key(id), 'attempts', 1)
+  redis.call('HSET', job_key(id), 'state', 'processing', 'worker', worker, 'started_ms', now)
+  redis.call('EXPIRE', job_key(id), record_ttl)
+  redis.call('ZADD', P .. ':leases', now + lease_ms, id)
+  count('attempts')
+  announce(id, 'processing', record_ttl, 'attempt', attempt)
+  return attempt
+end
+
 -- The record with position and estimate, flat: field, value, field, value ...
 local function view(id)
   local record = redis.call('HGETALL', job_key(id))

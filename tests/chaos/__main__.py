@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import statistics
 import sys
 import tempfile
@@ -42,6 +43,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2, help="how often each fault happens")
     parser.add_argument("--rate", type=float, default=5.0, help="jobs sent a second")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--micro-batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="MICRO_BATCH_JOBS; above 1 a worker has one process, so that jobs pile up before it",
+    )
     arguments = parser.parse_args()
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="yolo-queue-chaos-"))
@@ -52,8 +60,11 @@ def main() -> int:
 
 
 def run(folder: Path, arguments: argparse.Namespace) -> tuple[Verdict, Load, Saboteur]:
+    batching = arguments.micro_batch > 1
     stack = Stack(
         folder,
+        MICRO_BATCH_JOBS=str(arguments.micro_batch),
+        WORKER_CONCURRENCY="1" if batching else "2",
         RESULT_TTL_SECONDS="3600",
         TASK_TIME_LIMIT_SECONDS="20",
         TASK_KILL_GRACE_SECONDS="2",
@@ -64,7 +75,7 @@ def run(folder: Path, arguments: argparse.Namespace) -> tuple[Verdict, Load, Sab
         saboteur = Saboteur(stack, arguments.seed)
         stack.workers = [saboteur.start_worker() for _ in range(2)]
         cases = make_cases(arguments.jobs, arguments.seed)
-        stack.wait_ready(processes=4)
+        stack.wait_ready(processes=2 if batching else 4)
 
         load = Load(stack.url, cases, arguments.rate)
         load.start()
@@ -88,6 +99,11 @@ def run(folder: Path, arguments: argparse.Namespace) -> tuple[Verdict, Load, Sab
             verdict = reconcile(api, client, load.accepted, saboteur.faults)
         verdict.discrepancies += leftovers(client)
         say_what_logs_know(stack.logs(), verdict.discrepancies)
+        if batching:
+            sizes = [int(size) for size in re.findall(r"(\d+) jobs in one batch", stack.logs())]
+            say(f"{len(sizes)} batches with {sum(sizes)} jobs")
+            if not sizes:
+                verdict.discrepancies.append("no two jobs ran together")
     return verdict, load, saboteur
 
 

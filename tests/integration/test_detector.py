@@ -169,13 +169,85 @@ def test_openvino_does_every_task_as_ultralytics_does(
     )
     detector = Detector(settings, prepare(settings), threads=1)
     ours = detector.predict(photo, LOOSE).detections[0]
-    backend = detector._model.predictor.model.backend
-    detector._network = None
-    backend.ov_compiled_model = compile_network(detector.served.path, openvino_options(1, "f32"))
-    theirs = detector.predict(photo, LOOSE).detections[0]
+    model = YOLO(detector.served.path, task=detector.task, verbose=False)
+    options = LOOSE.model_dump(include={"conf", "iou", "imgsz", "max_det"})
+    model.predict(photo.pixels, verbose=False, **options)
+    network = compile_network(detector.served.path, openvino_options(1, "f32"))
+    model.predictor.model.backend.ov_compiled_model = network
+    theirs = model.predict(photo.pixels, verbose=False, **options)[0].summary()[0]
     assert ours.keys() == theirs.keys()
     assert ours["confidence"] == pytest.approx(theirs["confidence"], abs=1e-4)
     assert ours.get("box") == pytest.approx(theirs.get("box"), abs=0.5)
+
+
+def mixed_pictures() -> list[DecodedImage]:
+    """Some as large as others once they are letterboxed, some not; one smaller than the network."""
+    scene = Image.open(io.BytesIO(sample())).convert("RGB")
+    images = [sample("mixed.jpg"), sample("screen.jpg"), photograph()]
+    images += [encoded(scene.resize(size), "PNG") for size in ((320, 240), (300, 40))]
+    return [decode(image, max_pixels=LIMIT) for image in images]
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_a_batch_gives_what_each_picture_gives_alone(
+    runtime: str, demo: Detector, cache: Path
+) -> None:
+    detector = demo
+    if runtime == "openvino":
+        settings = Settings(
+            yolo_model=str(DEMO_MODEL),
+            yolo_runtime="openvino",
+            yolo_precision="f32",
+            model_cache_dir=str(cache),
+            annotated_max_side=320,
+        )
+        detector = Detector(settings, prepare(settings), threads=1)
+    assert detector.can_batch
+    images = mixed_pictures()
+    passes = [numbers for numbers, _ in detector._passes(images, DetectParameters())]
+    assert 1 < len(passes) < len(images), "some go together, not all"
+    other_parameters = DetectParameters(imgsz=320, conf=0.1, max_det=2)
+    for parameters in (DetectParameters(), other_parameters):
+        alone = [detector.predict(image, parameters) for image in images]
+        batch = detector.predict_batch(images, parameters)
+        assert any(len(prediction.detections) > 1 for prediction in alone)
+        for one, other in zip(batch, alone, strict=True):
+            same_detections(one.detections, other.detections)
+            assert one.annotated is not None
+            assert other.annotated is not None
+            assert one.annotated.shape == other.annotated.shape
+    (one,) = detector.predict_batch(images[:1], DetectParameters())
+    assert one.detections == detector.predict(images[0], DetectParameters()).detections
+
+
+def same_detections(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
+    """To the last bits: a kernel may add up in another order for a batch."""
+    assert [row["name"] for row in in_order(ours)] == [row["name"] for row in in_order(theirs)]
+    for a, b in zip(in_order(ours), in_order(theirs), strict=True):
+        assert a.keys() == b.keys()
+        assert a["confidence"] == pytest.approx(b["confidence"], abs=1e-4)
+        assert a.get("box") == pytest.approx(b.get("box"), abs=0.1)
+
+
+@pytest.mark.parametrize("config", ["yolov8n-seg", "yolov8n-pose", "yolov8n-obb", "yolov8n-cls"])
+def test_every_task_in_a_batch(config: str, tmp_path: Path) -> None:
+    be_quiet_and_offline()
+    import torch
+    from ultralytics import YOLO
+
+    torch.manual_seed(0)
+    weights = tmp_path / "random.pt"
+    YOLO(f"{config}.yaml").save(weights)
+    detector = torch_detector(weights)
+    images, loose = mixed_pictures()[:4], LOOSE.model_copy(update={"imgsz": 320})
+    alone = [detector.predict(image, loose) for image in images]
+    for one, other in zip(detector.predict_batch(images, loose), alone, strict=True):
+        assert one.detections
+        # Thousands of candidates of a random network are as good as equal: only the best counts.
+        ours, theirs = one.detections[0], other.detections[0]
+        assert ours.keys() == theirs.keys()
+        assert ours["confidence"] == pytest.approx(theirs["confidence"], abs=1e-4)
+        assert len(one.detections) == len(other.detections)
 
 
 def test_many_processes_export_once(cache: Path, tmp_path: Path) -> None:

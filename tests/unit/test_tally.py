@@ -13,7 +13,10 @@ def test_rows_are_summed_over_processes() -> None:
         tally.process(place).completed(TIMINGS, size_bytes=10, pixels=20, detections=3)
     tally.parent().ended("worker_lost")
     now = tally.read(4)
-    assert now.totals == {"bytes": 20, "pixels": 40, "detections": 6}
+    tally.process(2).batched(4)
+    now = tally.read(4)
+    counted = {"bytes": 20, "pixels": 40, "detections": 6}
+    assert now.totals == {**counted, "batches": 1, "batch_jobs": 4}
     assert now.outcomes == {**dict.fromkeys(OUTCOMES, 0.0), "completed": 2, "worker_lost": 1}
     for name in HISTOGRAMS:
         assert now.histograms[name].counts[-1] == 2

@@ -1,0 +1,215 @@
+"""Mates for a micro-batch: which jobs are claimed along with one; each is a job as any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shared.job_intake import JobIntake
+from shared.job_store import JobStore, success_meta
+from shared.jobs import Attempt, DetectParameters, JobState, NewJob
+from shared.settings import Settings
+from tests.integration.test_job_life import Clock, claimed, events_of, state_of
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def store(settings: Settings) -> JobStore:
+    return JobStore(settings)
+
+
+@pytest.fixture
+async def intake(settings: Settings) -> AsyncIterator[JobIntake]:
+    intake = JobIntake(settings)
+    yield intake
+    await intake.close()
+
+
+async def accept(
+    intake: JobIntake, owner: str = "a", *, conf: float = 0.25, width: int = 4, task_id: str = ""
+) -> str:
+    more = {"task_id": task_id} if task_id else {}
+    parameters = DetectParameters(conf=conf)
+    job = NewJob(owner, b"image", "image/png", width, 3, parameters, **more)
+    return (await intake.accept(job))[0].task_id
+
+
+def ids(mates: list[Attempt]) -> list[str]:
+    return [mate.task_id for mate in mates]
+
+
+async def test_mates_are_claimed_as_jobs_are(intake: JobIntake, store: JobStore) -> None:
+    first, mate, third = [await accept(intake) for _ in range(3)]
+    attempt = claimed(store, first)
+    (found,) = store.claim_more(attempt, "w1", 1)
+    assert (found.task_id, found.number) == (mate, 1)
+    assert found.record.state is JobState.PROCESSING
+    assert found.record.started_ms is not None
+    assert set(store.redis.zrange("yolo:leases", 0, -1)) == {first.encode(), mate.encode()}
+    assert store.redis.hget(f"yolo:job:{mate}", "worker") == b"w1"
+    assert await events_of(store, mate) == ["queued", "processing"]
+    queue = await intake.queue()
+    assert queue.depth == 1
+    assert queue.stats["attempts"] == 2
+    assert queue.stats["queued_bytes"] == len(b"image")
+    assert await state_of(intake, third) is JobState.QUEUED
+
+
+async def test_messages_of_mates_are_taken_too(intake: JobIntake, store: JobStore) -> None:
+    first, other, *mates = [
+        await accept(intake, conf=conf) for conf in (0.25, 0.5, 0.25, 0.25, 0.25)
+    ]
+    lane_1 = await accept(intake, "b")
+    left = await accept(intake)
+    store.redis.rpop("yolo")
+    found = ids(store.claim_more(claimed(store, first), "w1", 4))
+    assert found == [lane_1, *mates]
+    messages = store.redis.lrange("yolo", 0, -1)
+    assert [json.loads(one)["headers"]["id"] for one in messages] == [left, other]
+    assert store.redis.llen("yolo.1") == 0
+
+
+async def test_a_given_back_mate_has_one_message(intake: JobIntake, store: JobStore) -> None:
+    first, mate = [await accept(intake) for _ in range(2)]
+    store.redis.rpop("yolo")
+    store.claim_more(claimed(store, first), "w1", 3)
+    assert store.abandon(mate, "worker_lost", attempt=1) == "requeued"
+    (message,) = store.redis.lrange("yolo", 0, -1)
+    assert json.loads(message)["headers"]["id"] == mate
+    assert claimed(store, mate).number == 2
+
+
+async def test_a_message_that_was_in_hand_already_is_dropped(
+    intake: JobIntake, store: JobStore
+) -> None:
+    first, mate = [await accept(intake) for _ in range(2)]
+    attempt = claimed(store, first)
+    store.redis.delete("yolo")
+    (found,) = store.claim_more(attempt, "w1", 3)
+    assert store.claim(mate, "w2") == "running"
+    assert store.complete(found, success_meta(mate, {"by": 1}))
+    assert store.claim(mate, "w2") == "finished"
+    assert not store.complete(found, success_meta(mate, {"by": 2})), "once is enough"
+    assert await events_of(store, mate) == ["queued", "processing", "completed"]
+    assert store.complete(attempt, success_meta(first, {}))
+
+
+async def test_lanes_are_taken_from_in_turn(intake: JobIntake, store: JobStore) -> None:
+    heavy = [await accept(intake, "heavy") for _ in range(20)]
+    light = [await accept(intake, owner) for owner in ("b", "c")]
+    later = await accept(intake, "b")
+    attempt = claimed(store, heavy[0])
+    mates = ids(store.claim_more(attempt, "w1", 6))
+    assert mates == [light[0], light[1], heavy[1], later, heavy[2], heavy[3]]
+
+
+async def test_only_jobs_with_the_same_parameters(intake: JobIntake, store: JobStore) -> None:
+    first = await accept(intake)
+    other = await accept(intake, conf=0.5)
+    same = await accept(intake)
+    attempt = claimed(store, first)
+    assert ids(store.claim_more(attempt, "w1", 5)) == [same]
+    assert await state_of(intake, other) is JobState.QUEUED
+
+
+async def test_a_lane_is_looked_at_only_so_far(intake: JobIntake, store: JobStore) -> None:
+    first = await accept(intake)
+    for _ in range(40):
+        await accept(intake, conf=0.5)
+    await accept(intake)
+    assert store.claim_more(claimed(store, first), "w1", 7) == []
+
+
+async def test_what_was_lost_once_is_nobodys_mate(intake: JobIntake, store: JobStore) -> None:
+    first, lost, fresh = [await accept(intake) for _ in range(3)]
+    claimed(store, lost)
+    assert store.abandon(lost, "worker_lost", attempt=1) == "requeued"
+    assert ids(store.claim_more(claimed(store, first), "w1", 5)) == [fresh]
+
+
+async def test_an_attempt_that_lost_its_job_gets_none(intake: JobIntake, store: JobStore) -> None:
+    first, mate = [await accept(intake) for _ in range(2)]
+    attempt = claimed(store, first)
+    store.abandon(first, "worker_lost", attempt=1)
+    assert store.claim_more(attempt, "w1", 5) == []
+    claimed(store, first, "w2")
+    assert store.claim_more(attempt, "w1", 5) == []
+    assert await state_of(intake, mate) is JobState.QUEUED
+
+
+async def test_the_mark_of_a_lane_stays(
+    intake: JobIntake, store: JobStore, settings: Settings
+) -> None:
+    """Mates go ahead of jobs whose messages are on their way: those have not vanished."""
+    first = await accept(intake)
+    waiting = [await accept(intake, conf=0.5) for _ in range(3)]
+    mate = await accept(intake)
+    store.redis.rpop("yolo")
+    attempt = claimed(store, first)
+    mark = store.redis.hget("yolo:marks", "taken:0")
+    assert ids(store.claim_more(attempt, "w1", 3)) == [mate]
+    assert store.redis.hget("yolo:marks", "taken:0") == mark
+    clock = Clock(store)
+    for _ in range(4):
+        assert store.heartbeat("w1", {"ready": 1}, [first, mate]).republished == 0
+        clock.pass_(settings.lease_seconds + 1)
+    assert [await state_of(intake, task_id) for task_id in waiting] == [JobState.QUEUED] * 3
+
+
+async def test_a_mate_whose_message_vanished_is_found(intake: JobIntake, store: JobStore) -> None:
+    first, mate = [await accept(intake) for _ in range(2)]
+    store.redis.delete("yolo")
+    assert ids(store.claim_more(claimed(store, first), "w1", 3)) == [mate]
+
+
+async def test_overdue_jobs_expire_on_the_way(intake: JobIntake, store: JobStore) -> None:
+    old, first, mate = [await accept(intake) for _ in range(3)]
+    store.redis.hincrby(f"yolo:job:{old}", "created_ms", -10_000_000)
+    assert ids(store.claim_more(claimed(store, first), "w1", 3)) == [mate]
+    assert await events_of(store, old) == ["queued", "expired"]
+
+
+async def test_other_processes_keep_their_share(intake: JobIntake, store: JobStore) -> None:
+    store.heartbeat("w1", {"ready": 3}, [])
+    first, *_ = [await accept(intake) for _ in range(7)]
+    attempt = claimed(store, first)
+    assert len(store.claim_more(attempt, "w1", 7)) == 2, "7 jobs, 3 processes"
+    few = await accept(intake, "b")
+    assert len(store.claim_more(claimed(store, few), "w1", 7)) == 1, "5 jobs"
+    assert store.claim_more(claimed(store, await accept(intake, "c")), "w1", 1) != [], "4 jobs"
+    store.heartbeat("w1", {"ready": 4}, [])
+    last = claimed(store, await accept(intake, "d"))
+    assert store.claim_more(last, "w1", 7) == [], "3 jobs: a process for each"
+
+
+async def test_decoded_pictures_are_bounded_together(settings: Settings) -> None:
+    tight = settings.model_copy(update={"max_image_pixels": 100})
+    intake, store = JobIntake(tight), JobStore(tight)
+    first = await accept(intake, width=10)
+    await accept(intake, width=30)
+    small = [await accept(intake, width=10) for _ in range(3)]
+    assert ids(store.claim_more(claimed(store, first), "w1", 7)) == small[:2]
+    await intake.close()
+
+
+async def test_an_id_that_the_board_cannot_hold_is_left(intake: JobIntake, store: JobStore) -> None:
+    first = await accept(intake)
+    await accept(intake, task_id="x" * 65)
+    long = await accept(intake, task_id="y" * 64)
+    assert ids(store.claim_more(claimed(store, first), "w1", 3)) == [long]
+
+
+async def test_a_cancelled_mate_commits_nothing(intake: JobIntake, store: JobStore) -> None:
+    first, mate = [await accept(intake) for _ in range(2)]
+    (found,) = store.claim_more(claimed(store, first), "w1", 3)
+    assert await intake.cancel(mate)
+    assert not store.complete(found, success_meta(mate, {}))
+    assert await state_of(intake, mate) is JobState.CANCELLED
