@@ -1,6 +1,7 @@
 """What a job costs besides its image: CPU of gateway, Redis and worker with a no-op detector.
 
 python -m bench.queue_plane
+python -m bench.queue_plane --weights yolov8n.pt --runtime openvino    # with a real one
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from PIL import Image
 
 from bench.http_load import Connection, get, post_image
 from bench.report import cpu_seconds, save, spread
-from tests.support.images import encoded
+from tests.support.images import encoded, photograph
 from tests.support.stack import Stack, pool_pids
 
 CLIENTS = 16
@@ -28,9 +29,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--weights", default="", help="a real model and a photograph instead")
+    parser.add_argument("--runtime", default="auto")
     arguments = parser.parse_args()
-    image = picture()
-    runs = [measure(image, arguments.seconds) for _ in range(arguments.repeats)]
+    image, app, environment = picture(), "bench.simulated_app", {}
+    if arguments.weights:
+        image, app = photograph(), "worker.app"
+        weights = str(Path(arguments.weights).resolve())
+        environment = {"YOLO_MODEL": weights, "YOLO_RUNTIME": arguments.runtime}
+    runs = [measure(image, arguments.seconds, app, environment) for _ in range(arguments.repeats)]
     lines = [
         f"A job of {len(image) / 1000:.0f} KB, submitted and waited for; {CLIENTS} clients.",
         "",
@@ -41,7 +48,7 @@ def main() -> None:
     sums = [sum(run[name] for name in PROCESSES) for run in runs]
     lines.append(f"| **sum**, CPU ms a job | {spread(sums, 2)} |")
     lines.append(f"| jobs a second | {spread([run['rate'] for run in runs], 0)} |")
-    save("queue_plane", runs, lines)
+    save(f"job_cost_{arguments.runtime}" if arguments.weights else "queue_plane", runs, lines)
 
 
 def picture() -> bytes:
@@ -53,11 +60,13 @@ def picture() -> bytes:
     )
 
 
-def measure(image: bytes, seconds: float) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
+def measure(
+    image: bytes, seconds: float, app: str, environment: dict[str, str]
+) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), **environment) as stack:
         stack.redis.start()
         gateway = stack.start_gateway()
-        worker = stack.start_worker(app="bench.simulated_app")
+        worker = stack.start_worker(app=app)
         stack.wait_ready(processes=2)
         pids = dict(
             zip(
