@@ -82,7 +82,9 @@ class JobIntake:
         self._queue_seen_at = -math.inf
         self._queue_seen: QueueState | None = None
         self._memory_checked_at = -math.inf
-        self._memory_ratio = 0.0
+        self._memory = RedisMemory(0, 0)
+        self._admitted_bytes = 0
+        """Since memory was looked at: many uploads fit between two looks."""
 
     async def close(self) -> None:
         await self.redis.aclose()
@@ -175,16 +177,19 @@ class JobIntake:
         now = asyncio.get_running_loop().time()
         if now - self._memory_checked_at > 0.5:
             self._memory_checked_at = now
-            memory = await _memory_of(self._images)
-            limit = memory.max_bytes
-            self._memory_ratio = memory.used_bytes / limit if limit else 0.0
-        if self._memory_ratio > self._settings.redis_memory_limit_ratio:
+            self._memory = await _memory_of(self._images)
+            self._admitted_bytes = 0
+        limit = self._memory.max_bytes
+        used = self._memory.used_bytes + self._admitted_bytes + size
+        if limit and used > limit * self._settings.redis_memory_limit_ratio:
             queue = await self.queue()
             error = self._full(queue.depth, queue.drain_rate)
             raise StoreUnavailable(
-                f"Redis uses {self._memory_ratio:.0%} of its memory limit; try again later.",
+                f"Redis has no room: with this image it would use {used / limit:.0%} of its memory "
+                "limit; try again later.",
                 retry_after_seconds=error.retry_after_seconds,
             )
+        self._admitted_bytes += size
 
     def _full(self, depth: int, drain_rate: float | None) -> QueueFull:
         # Time for a tenth of the queue to drain, so that those who come back find room.
