@@ -39,6 +39,11 @@ def save(name: str, figures: Any, table: Sequence[str]) -> None:
     print("\n".join(table))
 
 
+def earlier(name: str) -> Any:
+    """The figures of `bench/results/NAME.json`."""
+    return json.loads((RESULTS / f"{name}.json").read_text())["figures"]
+
+
 def describe_machine() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),

@@ -26,11 +26,12 @@ import httpx
 from PIL import Image
 
 from bench import limit
-from bench.http_load import Connection, get, post_form
-from bench.report import save, spread
+from bench.http_load import Connection, get, post_form, post_image
+from bench.report import earlier, save, spread
 from tests.support.images import encoded, photograph
 from tests.support.stack import ROOT, Stack, free_port, wait_until
 
+SIZES = ("small", "12 MP")
 CLIENTS = 8
 POLL_SECONDS = 0.05
 RUNTIMES = {
@@ -51,11 +52,17 @@ def main() -> None:
     parser.add_argument("--weights", default=str(ROOT / "models" / "demo.pt"))
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--sizes", nargs="+", default=list(SIZES), choices=SIZES, help="the others' figures stay"
+    )
     arguments = parser.parse_args()
     weights = str(Path(arguments.weights).resolve())
-    figures: dict[str, Rates] = {}
+    figures: dict[str, Rates] = earlier("throughput") if set(arguments.sizes) < set(SIZES) else {}
     with tempfile.TemporaryDirectory() as folder:
         for size, images in photographs().items():
+            if size not in arguments.sizes:
+                continue
+            figures.pop(size, None)
             paths = []
             for number, data in enumerate(images):
                 path = Path(folder) / f"{size}-{number}.jpg"
@@ -86,7 +93,7 @@ def photographs() -> dict[str, list[bytes]]:
         wide = picture.width > picture.height
         size = (4000, 3000) if wide else (3000, 4000)
         large.append(encoded(picture.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=90))
-    return {"small": small, "12 MP": large}
+    return dict(zip(SIZES, (small, large), strict=True))
 
 
 class Bench:
@@ -124,7 +131,7 @@ class Bench:
     def _ours(self) -> float:
         with Stack(self._folder / "ours", **self._environment) as stack:
             stack.start()
-            return asyncio.run(load(stack.port, self._images, self._seconds, wait_then_read))
+            return asyncio.run(load(stack.port, self._images, self._seconds, submit_and_wait))
 
     def _tutorial(self) -> float:
         port = free_port()
@@ -161,10 +168,9 @@ class Bench:
                 os.killpg(server.pid, signal.SIGKILL)  # LitServe's processes outlive their server
 
 
-async def wait_then_read(connection: Connection, image: bytes) -> str:
-    """Submit, then one request that is held until the result is there."""
-    accepted = await connection.send(post_form("/predict/", image))
-    return (await connection.send(get(f"/result/{accepted.task_id()}?wait=60"))).job_status()
+async def submit_and_wait(connection: Connection, image: bytes) -> str:
+    """The image as the body of a request that is held until the result is there."""
+    return (await connection.send(post_image("/predict/", image, "Prefer: wait=60"))).job_status()
 
 
 async def poll(connection: Connection, image: bytes) -> str:
