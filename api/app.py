@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.keys = KeyRing(settings.api_keys)
     app.state.rate_limiter = RateLimiter(settings)
     app.state.upload_budget = UploadBudget(settings.max_gateway_upload_bytes)
-    app.state.request_metrics = RequestMetrics(app.state.upload_budget)
+    app.state.request_metrics = RequestMetrics(app.state.upload_budget, app.state.notifier)
     for module in (predict, result, events, queue, model, health, metrics, page):
         app.include_router(module.router)
     page.install(app)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import prometheus_client
 from fastapi import Request
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.notifications import Notifier
 from api.uploads import UploadBudget
 
 _BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -34,7 +33,7 @@ def mark_problem(request: Request, code: str) -> None:
 class RequestMetrics:
     """The metrics of one gateway, in a registry of their own."""
 
-    def __init__(self, budget: UploadBudget) -> None:
+    def __init__(self, budget: UploadBudget, notifier: Notifier) -> None:
         # A second series for each of them, the time it began, which nothing here asks for.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
@@ -57,24 +56,23 @@ class RequestMetrics:
             buckets=_BUCKETS_SECONDS,
             registry=self.registry,
         )
-        self.registry.register(_Uploads(budget))
-
-
-class _Uploads(Collector):
-    def __init__(self, budget: UploadBudget) -> None:
-        self._budget = budget
-
-    def collect(self) -> Iterable[Metric]:
-        yield GaugeMetricFamily(
-            "yolo_queue_gateway_upload_bytes",
-            "Bytes reserved for uploads in this gateway's memory.",
-            value=self._budget.held_bytes,
+        self._gauge(
+            "upload_bytes", "Bytes reserved for uploads in its memory.", lambda: budget.held_bytes
         )
-        yield GaugeMetricFamily(
-            "yolo_queue_gateway_upload_limit_bytes",
+        self._gauge(
+            "upload_limit_bytes",
             "Bytes above which it refuses uploads (MAX_GATEWAY_UPLOAD_BYTES).",
-            value=self._budget.limit_bytes,
+            lambda: budget.limit_bytes,
         )
+        self._gauge(
+            "waiting_requests",
+            "Requests it holds until their job changes (wait=, Prefer: wait, /events).",
+            notifier.count_watches,
+        )
+
+    def _gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        gauge = Gauge(f"yolo_queue_gateway_{name}", help_text, registry=self.registry)
+        gauge.set_function(read)
 
 
 class CountRequests:

@@ -80,6 +80,9 @@ class Notifier:
             if not watches and self._watches.get(task_id) is watches:
                 del self._watches[task_id]
 
+    def count_watches(self) -> int:
+        return sum(len(watches) for watches in self._watches.values())
+
     def _wake_all(self) -> None:
         for watches in self._watches.values():
             for watch in watches:

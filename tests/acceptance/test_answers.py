@@ -19,6 +19,7 @@ from standardwebhooks import Webhook
 from tests.acceptance.test_http import problem
 from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise, sample
+from tests.support.metrics import samples, scrape, value
 from tests.support.stack import Stack, wait_until
 
 SECRET = "whsec_c2VjcmV0LWZvci10ZXN0cy1vZi15b2xvLXF1ZXVl"
@@ -344,12 +345,14 @@ def test_a_stopping_gateway_lets_its_waiters_go(tmp_path: Any) -> None:
 
             waiter = threading.Thread(target=hold)
             waiter.start()
-            wait_until(
-                lambda: len(httpx.get(stack.url + "/health").content) > 0, seconds=5, what="up"
-            )
+            wait_until(lambda: _waiting_requests(stack) == 1, seconds=10, what="it is held")
             gateway.terminate()
             waiter.join(timeout=10)
             assert not waiter.is_alive()
             assert outcome[0].status_code == 200
             assert outcome[0].json()["status"] == "queued"
             assert gateway.wait(timeout=10) is not None
+
+
+def _waiting_requests(stack: Stack) -> float:
+    return value(samples(scrape(stack.url + "/metrics")), "yolo_queue_gateway_waiting_requests")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,23 +13,6 @@ from shared.settings import Settings
 from tests.integration.test_job_life import Clock, claimed, events_of, state_of
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def store(settings: Settings) -> JobStore:
-    return JobStore(settings)
-
-
-@pytest.fixture
-async def intake(settings: Settings) -> AsyncIterator[JobIntake]:
-    intake = JobIntake(settings)
-    yield intake
-    await intake.close()
 
 
 async def accept(

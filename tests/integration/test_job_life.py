@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -19,23 +18,6 @@ from shared.jobs import Attempt, DetectParameters, JobState, NewJob
 from shared.settings import Settings
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def store(settings: Settings) -> JobStore:
-    return JobStore(settings)
-
-
-@pytest.fixture
-async def intake(settings: Settings) -> AsyncIterator[JobIntake]:
-    intake = JobIntake(settings)
-    yield intake
-    await intake.close()
 
 
 def job(owner: str = "a", *, image: bytes = b"image", **more: Any) -> NewJob:
