@@ -14,9 +14,10 @@ import yaml
 from prometheus_client import CollectorRegistry, Metric
 
 from api.http_metrics import RequestMetrics
+from api.notifications import Notifier
 from api.routes.metrics import QueueCollector, RedisCollector
 from api.uploads import UploadBudget
-from shared.job_intake import QueueState, RedisMemory
+from shared.job_intake import JobIntake, QueueState, RedisMemory
 from shared.settings import Settings
 from tests.support.stack import ROOT
 from worker.metrics import Snapshot, WorkerCollector
@@ -69,7 +70,7 @@ def served() -> dict[str, set[str]]:
     """Every series that the two endpoints can serve, with its labels, asked of the collectors."""
     settings = Settings()
     memory = {"jobs": RedisMemory(1, 2)}
-    requests = RequestMetrics(UploadBudget(1))
+    requests = RequestMetrics(UploadBudget(1), Notifier(JobIntake(settings)))
     requests.requests.labels("GET", "/", "200").inc()
     requests.problems.labels("internal").inc()
     requests.seconds.labels("GET", "/").observe(1)
