@@ -124,10 +124,10 @@ def job_object(record: JobRecord, result: dict[str, Any] | None = None) -> dict[
     return job
 
 
-def job_json(record: JobRecord, result: bytes | None = None) -> bytes:
+def job_json(record: JobRecord, result: memoryview | None = None) -> bytes:
     """The job object as JSON text; `result` is a JSON object's text, taken over as it is."""
     head = json.dumps(job_object(record)).encode()
-    return head if result is None else head[:-1] + b", " + result[1:]
+    return head if result is None else b"".join((head[:-1], b", ", result[1:]))
 
 
 def rfc3339(epoch_ms: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from limits import RateLimitItem, parse_many
@@ -20,9 +21,8 @@ class RateLimiter:
         )
         if not self._limits:
             return
-        self._redis = connect_async(
-            settings.redis_url, timeout_seconds=settings.redis_timeout_seconds
-        )
+        self._timeout_seconds = settings.redis_timeout_seconds
+        self._redis = connect_async(settings.redis_url)
         storage = RedisStorage(
             # Only says which library is used; the pool knows where Redis is, Sentinel included.
             "async+redis://",
@@ -36,9 +36,10 @@ class RateLimiter:
         """Count one submission. Raises `TooManyRequests` when there were too many."""
         for limit in self._limits:
             try:
-                if await self._window.hit(limit, client):
-                    continue
-                stats = await self._window.get_window_stats(limit, client)
+                async with asyncio.timeout(self._timeout_seconds):
+                    if await self._window.hit(limit, client):
+                        continue
+                    stats = await self._window.get_window_stats(limit, client)
             except UNAVAILABLE as error:
                 raise unavailable(error) from error
             raise TooManyRequests(

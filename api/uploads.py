@@ -86,10 +86,8 @@ async def receive(request: Request, settings: Settings) -> Upload:
     if content_type == "multipart/form-data":
         (image,) = await _from_form(request, settings, "file", files=1)
     elif content_type.startswith("image/") or content_type == "application/octet-stream":
-        body = bytearray()
-        async for chunk in _bounded(request, settings.max_upload_bytes, settings):
-            body += chunk
-        image = bytes(body)
+        chunks = [c async for c in _bounded(request, settings.max_upload_bytes, settings)]
+        image = b"".join(chunks)
     else:
         raise UnsupportedMediaType(
             "Send the image as multipart/form-data with a field `file`, or as the body with its "

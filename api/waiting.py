@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import nullcontext
 
 from fastapi import Request
 
 from api.http_metrics import mark_held
-from api.notifications import Notifier
+from api.notifications import Notifier, Watch
 from shared.job_intake import JobIntake
 from shared.jobs import JobRecord
 
@@ -23,15 +24,24 @@ def preferred_wait(request: Request) -> float:
 
 
 async def read_when_ended(
-    request: Request, task_id: str, seconds: float, *, owner: str | None = None
-) -> tuple[JobRecord, bytes | None] | None:
+    request: Request,
+    task_id: str,
+    seconds: float,
+    *,
+    owner: str | None = None,
+    begun: Watch | None = None,
+) -> tuple[JobRecord, memoryview | None] | None:
     """Read a job once it has ended, or as it stands when the time is up; at once if it is not
-    the `owner`'s."""
+    the `owner`'s. `begun`: a watch from before the job was there, so that a first look at it can be
+    spared."""
     mark_held(request)
     intake: JobIntake = request.app.state.intake
     notifier: Notifier = request.app.state.notifier
     deadline = asyncio.get_running_loop().time() + min(seconds, MAX_WAIT_SECONDS)
-    with notifier.watch(task_id, end_only=True) as watch:
+    watching = nullcontext(begun) if begun else notifier.watch(task_id, end_only=True)
+    with watching as watch:
+        if begun and not notifier.draining:
+            await watch.wait(min(seconds, MAX_WAIT_SECONDS))
         while True:
             found = await intake.read(task_id)
             left = deadline - asyncio.get_running_loop().time()

@@ -105,7 +105,7 @@ class WebhookSender:
         if found is None:
             return None
         record, result = found
-        job = job_object(record, json.loads(result) if result else None)
+        job = job_object(record, json.loads(bytes(result)) if result else None)
         job.pop("image", None)
         notice = {"type": f"job.{job['status']}", "timestamp": job["finished_at"], "data": job}
         payload = json.dumps(notice).encode()

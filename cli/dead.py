@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from shared.dead_letters import DeadLetters
 from shared.job_store import JobStore
 from shared.redis_client import UNAVAILABLE
 from shared.settings import Settings
@@ -24,7 +25,7 @@ TaskId = Annotated[str, typer.Argument(help="As `yolo-queue dead list` shows it.
 def list_letters() -> None:
     """List them, the newest first."""
     table = Table("id", "died", "code", "attempts", "bytes", "type")
-    for letter in _store().dead_letters():
+    for letter in _letters().list():
         died = datetime.fromtimestamp(letter.died_ms / 1000, UTC).isoformat(timespec="seconds")
         table.add_row(
             letter.task_id,
@@ -43,13 +44,13 @@ def show(
     save_image: Annotated[Path | None, typer.Option(help="Write the image to this file.")] = None,
 ) -> None:
     """Print one as JSON: parameters, error and the history of its attempts."""
-    store = _store()
-    letter = store.dead_letter(task_id)
+    letters = _letters()
+    letter = letters.find(task_id)
     if letter is None:
         raise _missing(task_id)
     typer.echo(json.dumps(asdict(letter), indent=2))
     if save_image:
-        image = store.dead_image(task_id)
+        image = letters.image(task_id)
         if image is None:
             raise _missing(task_id)
         save_image.write_bytes(image)
@@ -58,7 +59,7 @@ def show(
 @app.command()
 def retry(task_id: TaskId) -> None:
     """Submit its image again, as a new job; prints the new id."""
-    new_id = _store().retry_dead(task_id)
+    new_id = _letters().retry(task_id)
     if new_id is None:
         raise _missing(task_id)
     typer.echo(new_id)
@@ -71,12 +72,12 @@ def purge(
     ] = None,
 ) -> None:
     """Delete dead letters and their images."""
-    store = _store()
-    count = store.purge_dead(task_ids or [letter.task_id for letter in store.dead_letters()])
+    letters = _letters()
+    count = letters.purge(task_ids or [letter.task_id for letter in letters.list()])
     typer.echo(f"{count} deleted")
 
 
-def _store() -> JobStore:
+def _letters() -> DeadLetters:
     settings = Settings()
     store = JobStore(settings)
     try:
@@ -86,7 +87,7 @@ def _store() -> JobStore:
             f"Redis at {settings.masked_redis_url()} does not answer; is REDIS_URL right?", err=True
         )
         raise typer.Exit(2) from None
-    return store
+    return DeadLetters(settings, store)
 
 
 def _missing(task_id: str) -> typer.Exit:

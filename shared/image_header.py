@@ -35,6 +35,7 @@ _MAGIC = (
     (0, b"GIF8"),
     (4, b"ftypavi"),
 )
+_JPEG_TAIL_BYTES = 64
 _TRANSPOSED = (5, 6, 7, 8)
 
 
@@ -99,6 +100,10 @@ def read_header(image: bytes, *, max_pixels: int) -> ImageHeader:
 def _ends_early(image: bytes, content_type: str) -> bool:
     """Whether the end of a JPEG or PNG is missing. Decoders would fill the rest with grey."""
     if content_type == "image/jpeg":
+        # Where it nearly always is. Neither the coded picture nor what has to stand in front of it
+        # leaves room for such bytes there by accident.
+        if image.rfind(b"\xff\xd9", -_JPEG_TAIL_BYTES) >= 0:
+            return False
         # After the last start of a scan: an EXIF thumbnail has an end marker of its own.
         return image.find(b"\xff\xd9", max(0, image.rfind(b"\xff\xda"))) < 0
     return content_type == "image/png" and image.rfind(b"IEND") < 0

@@ -16,10 +16,11 @@ from typing import Any
 
 import redis
 
+from shared.celery_meta import result_of
 from shared.errors import IdempotencyConflict, QueueFull, StoreUnavailable
-from shared.job_keys import image_key, script
-from shared.job_store import accept_arguments, result_of
-from shared.jobs import JobRecord, NewJob
+from shared.job_keys import image_key, result_key, script
+from shared.job_store import Command, accept_arguments
+from shared.jobs import JobRecord, JobState, NewJob
 from shared.redis_client import UNAVAILABLE, connect_async, unavailable
 from shared.settings import Settings
 
@@ -67,13 +68,9 @@ class JobIntake:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._queue = settings.yolo_queue
-        # `_store` sets the deadline; this is only the longest that a single write may take.
-        timeout = settings.redis_timeout_seconds + _seconds_to_write(settings.max_upload_bytes)
-        self.redis = connect_async(settings.redis_url, timeout_seconds=timeout)
+        self.redis = connect_async(settings.redis_url)
         self._images = (
-            connect_async(settings.image_redis_url, timeout_seconds=timeout)
-            if settings.image_redis_url
-            else self.redis
+            connect_async(settings.image_redis_url) if settings.image_redis_url else self.redis
         )
         self._scripts = {
             name: self.redis.register_script(script(name))
@@ -108,6 +105,20 @@ class JobIntake:
     async def _run(self, name: str, *args: Any) -> Any:
         return await self._scripts[name](keys=[self._queue], args=list(args))
 
+    async def _run_among(
+        self, name: str, *args: Any, before: Sequence[Command] = (), after: Sequence[Command] = ()
+    ) -> list[Any]:
+        """A script and plain commands around it, in one round trip: what each of them gave."""
+        script = self._scripts[name]
+        while True:
+            pipe = self.redis.pipeline(transaction=False)
+            for command in (*before, ("EVALSHA", script.sha, 1, self._queue, *args), *after):
+                pipe.execute_command(*command)
+            try:
+                return list(await pipe.execute())
+            except redis.exceptions.NoScriptError:  # the server was restarted
+                await self.redis.script_load(script.script)
+
     # -- submitting -----------------------------------------------------------------------------
 
     async def admit(self, size: int) -> None:
@@ -139,13 +150,21 @@ class JobIntake:
         dies in between, the images' time to live removes them.
         """
         settings = self._settings
+        ttl = settings.record_ttl_seconds
         keys = [image_key(self._queue, job.task_id) for job in jobs]
+        images = [("SET", key, job.image, "EX", ttl) for key, job in zip(keys, jobs, strict=True)]
+        arguments = accept_arguments(jobs, settings)
         async with self._store(writing=sum(len(job.image) for job in jobs)):
-            for key, job in zip(keys, jobs, strict=True):
-                await self._images.set(key, job.image, ex=settings.record_ttl_seconds)
-            status, rest = await self._run("accept", *accept_arguments(jobs, settings))
+            if self._images is self.redis:
+                *_, (status, rest) = await self._run_among("accept", *arguments, before=images)
+            else:
+                for key, job in zip(keys, jobs, strict=True):
+                    await self._images.set(key, job.image, ex=ttl)
+                status, rest = await self._run("accept", *arguments)
             if status != b"accepted":
                 await self._images.unlink(*keys)
+        if status == b"unstored":  # its time to live was over before the record could be made
+            raise unavailable(redis.TimeoutError())
         if status == b"full":
             interval_us = float(rest[1])
             raise self._full(int(rest[0]), 1e6 / interval_us if interval_us else None)
@@ -203,20 +222,25 @@ class JobIntake:
 
     async def read(
         self, task_id: str, *, with_result: bool = True
-    ) -> tuple[JobRecord, bytes | None] | None:
+    ) -> tuple[JobRecord, memoryview | None] | None:
         """A job's record and, when completed, its result as JSON text. None: no such job."""
         settings = self._settings
         async with self._store():
-            record, meta = await self._run(
+            record, *rest = await self._run_among(
                 "read",
                 task_id,
                 settings.result_ttl_seconds,
                 settings.max_queue_seconds * 1000,
-                int(with_result),
+                after=[("GET", result_key(task_id))] if with_result else [],
             )
         if not record:
             return None
-        return _record(record), result_of(task_id, meta) if meta else None
+        job = _record(record)
+        if not with_result or job.state is not JobState.COMPLETED:
+            return job, None
+        (meta,) = rest
+        # Record and result end in the same moment, which was just now if there is only one.
+        return (job, result_of(task_id, meta)) if meta else None
 
     async def changes(
         self, task_id: str, after: str
@@ -236,7 +260,8 @@ class JobIntake:
     async def subscribe(self) -> AsyncIterator[tuple[str, str] | None]:
         """(task id, state) at every change of any job; None once the subscription stands."""
         async with self.redis.pubsub() as pubsub:
-            await pubsub.subscribe(f"{self._queue}:changes")
+            async with asyncio.timeout(SUBSCRIPTION_PING_SECONDS):
+                await pubsub.subscribe(f"{self._queue}:changes")
             pinged = False
             while True:
                 message = await pubsub.get_message(timeout=SUBSCRIPTION_PING_SECONDS)

@@ -8,6 +8,7 @@
 | `{q}:job:{id}` | hash | the record: the truth about a job's state | record TTL, then result TTL |
 | `{q}:image:{id}` | string | the upload, or on `IMAGE_REDIS_URL` | until the job ends |
 | `celery-task-meta-{id}` | string | result or failure, Celery's format | `RESULT_TTL_SECONDS` |
+| `{q}:staged:{id}:{attempt}` | string | a result on its way to the key above | 1 minute |
 | `{q}:events:{id}` | stream | state changes: `/events`, chaos audit | with the record |
 | `{q}:changes` | channel | `id state` at every change | - |
 | `{q}:lane:{n}` | sorted set | queued ids by sequence number: position in O(log n) | until taken |
@@ -55,6 +56,10 @@ def image_key(queue: str, task_id: str) -> str:
 
 def dead_image_key(queue: str, task_id: str) -> str:
     return f"{queue}:dead-image:{task_id}"
+
+
+def staged_key(queue: str, task_id: str, attempt: int) -> str:
+    return f"{queue}:staged:{task_id}:{attempt}"
 
 
 def result_key(task_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Owns the workers' side of a job's life: claim, renew, finish, abandon, and the dead letters.
+"""Owns the workers' side of a job's life: claim, renew, finish, abandon.
 
 Every transition is one Lua script (`lua/`), so it happens whole or not at all, and a transition
 that lost a race does nothing. Keys: job_keys.py. The gateway's side is job_intake.py.
@@ -6,35 +6,30 @@ that lost a race does nothing. Keys: job_keys.py. The gateway's side is job_inta
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import redis
+
+from shared.celery_meta import failure_meta
 from shared.errors import AttemptsExhausted, JobError
-from shared.job_keys import dead_image_key, image_key, result_key, script
-from shared.jobs import Attempt, DetectParameters, JobRecord, JobState, NewJob
+from shared.job_keys import dead_image_key, image_key, result_key, script, staged_key
+from shared.jobs import Attempt, JobRecord, JobState, NewJob
 from shared.redis_client import UNAVAILABLE, connect
 from shared.settings import Settings
 from shared.task_message import task_message
 
+Command = tuple[Any, ...]
+"""What `execute_command` takes."""
+
+STAGED_SECONDS = 60
+"""How long a result may take from its being set to its commit, right behind it."""
+
 HEARTBEAT_SECONDS = 2.0
 """How often a worker renews its leases. Three missed ones count as absence."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A job that was given up, with what is needed to look into it. Times in epoch milliseconds."""
-
-    task_id: str
-    died_ms: int
-    size_bytes: int
-    content_type: str
-    parameters: dict[str, Any]
-    error: dict[str, Any]
-    history: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +49,7 @@ class JobStore:
         self._queue = settings.yolo_queue
         # Any: redis-py types every answer as a union of what all versions could give.
         self.redis: Any = connect(settings.redis_url, timeout_seconds=timeout_seconds)
-        self._images: Any = (
+        self.images: Any = (
             connect(settings.image_redis_url, timeout_seconds=timeout_seconds)
             if settings.image_redis_url
             else self.redis
@@ -77,12 +72,27 @@ class JobStore:
     def _run(self, name: str, *args: Any) -> Any:
         return self._scripts[name](keys=[self._queue], args=list(args))
 
+    def _run_among(
+        self, name: str, *args: Any, before: Sequence[Command] = (), after: Sequence[Command] = ()
+    ) -> list[Any]:
+        """A script and plain commands around it, in one round trip: what each of them gave."""
+        script = self._scripts[name]
+        while True:
+            pipe = self.redis.pipeline(transaction=False)
+            for command in (*before, ("EVALSHA", script.sha, 1, self._queue, *args), *after):
+                pipe.execute_command(*command)
+            try:
+                return list(pipe.execute())
+            except redis.exceptions.NoScriptError:  # the server was restarted
+                self.redis.script_load(script.script)
+
     # -- an attempt ---------------------------------------------------------------------------
 
     def claim(self, task_id: str, worker: str) -> Attempt | str:
         """Start an attempt, or say why not: `unknown`, `running` (elsewhere) or `finished`."""
         settings = self._settings
-        status, *rest = self._run(
+        here = self.images is self.redis
+        (status, *rest), *image = self._run_among(
             "claim",
             task_id,
             worker,
@@ -90,10 +100,11 @@ class JobStore:
             settings.result_ttl_seconds,
             settings.max_queue_seconds * 1000,
             settings.record_ttl_seconds,
+            after=[("GET", image_key(self._queue, task_id))] if here else [],
         )
         if status != b"claimed":
             return str(status.decode())
-        return _attempt(rest[1])
+        return _attempt(rest[1], *image)
 
     def claim_more(self, attempt: Attempt, worker: str, wanted: int) -> list[Attempt]:
         """Start the first attempts of up to `wanted` queued jobs that can share a forward pass with
@@ -116,13 +127,15 @@ class JobStore:
         )
         return [_attempt(flat) for flat in mates]
 
-    def adopt(self, job: NewJob) -> None:
-        """Make a record for a task that came without a gateway, its image inline."""
-        settings = self._settings
-        self._images.set(
-            image_key(self._queue, job.task_id), job.image, ex=settings.record_ttl_seconds
-        )
-        self._run("accept", *accept_arguments([job], settings, adopt=True))
+    def accept(self, job: NewJob, *, adopt: bool = False) -> bool:
+        """Store a job; False if the queue is full. `adopt`: Celery has delivered it already, with
+        its image inline, so that it takes no place in the queue's bounds and needs no message."""
+        key = image_key(self._queue, job.task_id)
+        self.images.set(key, job.image, ex=self._settings.record_ttl_seconds)
+        status, _ = self._run("accept", *accept_arguments([job], self._settings, adopt=adopt))
+        if status != b"accepted":
+            self.images.unlink(key)
+        return bool(status == b"accepted")
 
     def refuse(self, task_id: str, error: JobError) -> None:
         """Answer an inline task that cannot become a job, where its producer waits for it."""
@@ -136,7 +149,7 @@ class JobStore:
 
     def image(self, task_id: str) -> bytes | None:
         """The upload as it came, or None if its key is gone."""
-        value = self._images.get(image_key(self._queue, task_id))
+        value = self.images.get(image_key(self._queue, task_id))
         return value if isinstance(value, bytes) else None
 
     def complete(self, attempt: Attempt, celery_meta: bytes) -> bool:
@@ -150,19 +163,23 @@ class JobStore:
     def _finish(
         self, attempt: Attempt, state: JobState, celery_meta: bytes, error: JobError | None
     ) -> bool:
-        committed = self._run(
+        staged = staged_key(self._queue, attempt.task_id, attempt.number)
+        _, committed = self._run_among(
             "finish",
             attempt.task_id,
             attempt.number,
             state.value,
-            celery_meta,
+            staged,
             json.dumps(error.as_dict()) if error else "",
             self._settings.result_ttl_seconds,
+            before=[("SET", staged, celery_meta, "EX", STAGED_SECONDS)],
         )
-        if committed == b"committed" and self._images is not self.redis:
+        if committed == b"unstaged":
+            raise redis.TimeoutError("the result was gone before it could be committed")
+        if committed == b"committed" and self.images is not self.redis:
             # Committed is committed; an image that stays behind goes with its time to live.
             with suppress(*UNAVAILABLE):
-                self._images.unlink(image_key(self._queue, attempt.task_id))
+                self.images.unlink(image_key(self._queue, attempt.task_id))
         return bool(committed == b"committed")
 
     def abandon(
@@ -191,13 +208,13 @@ class JobStore:
             settings.dead_max_jobs,
             settings.dead_max_bytes,
         )
-        if status == b"dead" and self._images is not self.redis:
+        if status == b"dead" and self.images is not self.redis:
             source, letter = image_key(self._queue, task_id), dead_image_key(self._queue, task_id)
-            if self._images.exists(source):
-                self._images.rename(source, letter)
-                self._images.expire(letter, settings.dead_ttl_seconds)
+            if self.images.exists(source):
+                self.images.rename(source, letter)
+                self.images.expire(letter, settings.dead_ttl_seconds)
             for evicted in rest[0]:
-                self._images.unlink(dead_image_key(self._queue, evicted.decode()))
+                self.images.unlink(dead_image_key(self._queue, evicted.decode()))
         return str(status.decode())
 
     # -- a worker -----------------------------------------------------------------------------
@@ -235,73 +252,11 @@ class JobStore:
         """Take the worker off the list at once, rather than after three missed heartbeats."""
         self._run("leave", worker)
 
-    # -- dead letters -------------------------------------------------------------------------
 
-    def dead_letters(self) -> list[DeadLetter]:
-        """All of them, the newest first."""
-        ids = self.redis.zrevrange(f"{self._queue}:dead", 0, -1)
-        letters = (self.dead_letter(task_id.decode()) for task_id in ids)
-        return [letter for letter in letters if letter is not None]
-
-    def dead_letter(self, task_id: str) -> DeadLetter | None:
-        fields = self.redis.hgetall(f"{self._queue}:dead:{task_id}")
-        if not fields:
-            return None
-        return DeadLetter(
-            task_id=task_id,
-            died_ms=int(fields[b"died_ms"]),
-            size_bytes=int(fields[b"bytes"]),
-            content_type=fields[b"content_type"].decode(),
-            parameters=json.loads(fields[b"params"]),
-            error=json.loads(fields[b"error"]),
-            history=json.loads(fields[b"history"]),
-        )
-
-    def dead_image(self, task_id: str) -> bytes | None:
-        value = self._images.get(dead_image_key(self._queue, task_id))
-        return value if isinstance(value, bytes) else None
-
-    def retry_dead(self, task_id: str) -> str | None:
-        """Submit a dead letter's image again as a new job. A job ends once, so it gets a new id.
-
-        Returns the id, or None if the letter or its image is gone.
-        """
-        fields = self.redis.hgetall(f"{self._queue}:dead:{task_id}")
-        image = self.dead_image(task_id)
-        if not fields or image is None:
-            return None
-        settings = self._settings
-        job = NewJob(
-            owner=fields[b"owner"].decode(),
-            image=image,
-            content_type=fields[b"content_type"].decode(),
-            width=0,
-            height=0,
-            parameters=DetectParameters.model_validate_json(fields[b"params"]),
-        )
-        self._images.set(image_key(self._queue, job.task_id), image, ex=settings.record_ttl_seconds)
-        status, _ = self._run("accept", *accept_arguments([job], settings))
-        if status != b"accepted":
-            self._images.unlink(image_key(self._queue, job.task_id))
-            return None
-        self.purge_dead([task_id])
-        return job.task_id
-
-    def purge_dead(self, task_ids: Iterable[str]) -> int:
-        """Delete dead letters; returns how many there were."""
-        count = 0
-        for task_id in task_ids:
-            count += int(self.redis.zrem(f"{self._queue}:dead", task_id))
-            self.redis.hdel(f"{self._queue}:dead-bytes", task_id)
-            self.redis.unlink(f"{self._queue}:dead:{task_id}")
-            self._images.unlink(dead_image_key(self._queue, task_id))
-        return count
-
-
-def _attempt(flat: Sequence[bytes]) -> Attempt:
+def _attempt(flat: Sequence[bytes], image: bytes | None = None) -> Attempt:
     """From a record as Redis gives it: field, value, field, value ..."""
     record = JobRecord.from_hash(dict(zip(flat[::2], flat[1::2], strict=True)))
-    return Attempt(record.task_id, record.attempts, record)
+    return Attempt(record.task_id, record.attempts, record, image)
 
 
 def accept_arguments(
@@ -321,6 +276,7 @@ def accept_arguments(
         settings.max_queue_bytes,
         first.idempotency_key,
         first.fingerprint,
+        int(not settings.image_redis_url),
     ]
     for job in jobs:
         arguments += [
@@ -335,44 +291,3 @@ def accept_arguments(
             job.traceparent,
         ]
     return arguments
-
-
-def failure_meta(task_id: str, error: JobError) -> bytes:
-    """What Celery's result backend holds for a failed task, so that `AsyncResult` raises it."""
-    return json.dumps(
-        {
-            "status": "FAILURE",
-            "result": {
-                "exc_type": type(error).__name__,
-                "exc_message": [error.message],
-                "exc_module": type(error).__module__,
-            },
-            "traceback": None,
-            "children": [],
-            "task_id": task_id,
-        }
-    ).encode()
-
-
-_META_HEAD = b'{"status":"SUCCESS","result":'
-_META_TAIL = b',"traceback":null,"children":[],"task_id":"%b"}'
-
-
-def success_meta(task_id: str, result: dict[str, Any], jpeg: bytes | None = None) -> bytes:
-    """What Celery's result backend holds for a finished task. `jpeg` becomes the result's `image`,
-    a data URL; it comes last, so that what else there is can be read without it."""
-    parts = [_META_HEAD, json.dumps(result).encode()]
-    if jpeg is not None:
-        # Not through json: there is nothing to escape in half a megabyte of Base64.
-        parts[1] = parts[1][:-1]
-        parts += [b', "image": "data:image/jpeg;base64,', base64.b64encode(jpeg), b'"}']
-    return b"".join([*parts, _META_TAIL % task_id.encode()])
-
-
-def result_of(task_id: str, meta: bytes) -> bytes:
-    """The result in a `success_meta`, as the JSON text it is. Parsing and writing again a picture
-    of half a megabyte would be most of what the gateway does."""
-    tail = _META_TAIL % task_id.encode()
-    if meta.startswith(_META_HEAD) and meta.endswith(tail):
-        return meta[len(_META_HEAD) : -len(tail)]
-    return json.dumps(json.loads(meta)["result"]).encode()  # Celery's own writing

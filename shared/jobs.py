@@ -125,3 +125,5 @@ class Attempt:
     task_id: str
     number: int
     record: JobRecord
+    image: bytes | None = None
+    """The upload, if it came with the claim."""

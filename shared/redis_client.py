@@ -53,14 +53,16 @@ def connect(url: str, *, timeout_seconds: float) -> redis.Redis:
     return client
 
 
-def connect_async(url: str, *, timeout_seconds: float) -> redis.asyncio.Redis:
-    """The asyncio twin of `connect`."""
+def connect_async(url: str) -> redis.asyncio.Redis:
+    """The asyncio twin of `connect`, without its timeouts: who uses it bounds each visit to Redis
+    (`asyncio.timeout`), retries and reconnects included. With a timeout of its own, redis-py would
+    send each command from a task made for it."""
     options: dict[str, Any] = {
         # However many requests there are, Redis does one thing at a time; the rest wait here.
         "max_connections": MAX_CONNECTIONS,
-        "timeout": timeout_seconds,
-        "socket_timeout": timeout_seconds,
-        "socket_connect_timeout": timeout_seconds,
+        "timeout": None,
+        "socket_timeout": None,
+        "socket_connect_timeout": None,
         "retry": AsyncRetry(NoBackoff(), 1),
         "retry_on_error": [redis.ConnectionError],
     }

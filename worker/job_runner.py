@@ -10,8 +10,8 @@ from typing import Any
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
 from shared import tracing
+from shared.celery_meta import failure_meta, success_meta
 from shared.errors import ImageMissingInStore, JobError
-from shared.job_store import failure_meta, success_meta
 from shared.jobs import Attempt, DetectParameters
 from shared.logs import about_task
 from worker.detector import Prediction
@@ -115,7 +115,9 @@ def _work(process: PoolProcess, attempt: Attempt) -> Outcome:
 
 
 def fetch(process: PoolProcess, attempt: Attempt) -> bytes:
-    image = with_patience(lambda: process.store.image(attempt.task_id))
+    image = attempt.image
+    if image is None:
+        image = with_patience(lambda: process.store.image(attempt.task_id))
     if image is None:
         raise ImageMissingInStore("The image is no longer in Redis; please send it again.")
     return image

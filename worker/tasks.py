@@ -80,4 +80,4 @@ def _adopt(
         task_id=task_id,
         traceparent=traceparent,
     )
-    with_patience(lambda: process.store.adopt(job))
+    with_patience(lambda: process.store.accept(job, adopt=True))

@@ -78,7 +78,7 @@ async def _stream(request: Request, task_id: str, last_id: str) -> AsyncIterator
             position = (record.position, record.eta_ms)
             if entries:
                 last_id = entries[-1][0]
-                result = json.loads(found[1]) if found and found[1] else None
+                result = json.loads(bytes(found[1])) if found and found[1] else None
                 job = job_object(record, result)
                 if result:
                     job["image"] = job["links"]["image"]

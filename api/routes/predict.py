@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -120,21 +121,27 @@ async def submit(
     state = request.app.state
     await state.rate_limiter.check(client)
     size = uploads.announced_bytes(request, state.settings)
-    async with state.upload_budget.reserve(size):
-        await state.intake.admit(size)
-        upload = await uploads.receive(request, state.settings)
-        job = _new_job(request, client, query, upload, idempotency_key)
-        record, is_new = await state.intake.accept(job)
-    current_task_id.set(record.task_id)
-    tracing.tag_task(record.task_id)
-    headers = {"Location": f"/result/{record.task_id}"}
+    seconds = preferred_wait(request)
+    headers, result, watch = {}, None, None
+    with ExitStack() as watching:
+        async with state.upload_budget.reserve(size):
+            await state.intake.admit(size)
+            upload = await uploads.receive(request, state.settings)
+            job = _new_job(request, client, query, upload, idempotency_key)
+            if seconds:
+                watch = watching.enter_context(state.notifier.watch(job.task_id, end_only=True))
+            record, is_new = await state.intake.accept(job)
+        current_task_id.set(record.task_id)
+        tracing.tag_task(record.task_id)
+        if seconds:
+            headers["Preference-Applied"] = f"wait={seconds:.0f}"
+            found = await read_when_ended(
+                request, record.task_id, seconds, begun=watch if is_new else None
+            )
+            record, result = found or (record, None)
+    headers["Location"] = f"/result/{record.task_id}"
     if not is_new:
         headers["Idempotency-Replayed"] = "true"
-    result = None
-    if seconds := preferred_wait(request):
-        headers["Preference-Applied"] = f"wait={seconds:.0f}"
-        found = await read_when_ended(request, record.task_id, seconds)
-        record, result = found or (record, None)
     return Response(
         job_json(record, result),
         201 if is_new else 200,

@@ -71,7 +71,7 @@ async def get_result(
         return Response(job_json(record, result), headers=headers, media_type="application/json")
     if result is None:
         raise _not_finished(record)
-    text = result_formats.render(form, task_id, json.loads(result))
+    text = result_formats.render(form, task_id, json.loads(bytes(result)))
     return Response(text, headers={**headers, "Content-Type": result_formats.MEDIA_TYPES[form]})
 
 
@@ -89,7 +89,7 @@ async def get_image(request: Request, task_id: TaskId, client: Client) -> Respon
     record, result = await find(request, task_id, client)
     if result is None:
         raise _not_finished(record)
-    picture = json.loads(result).get("image")
+    picture = json.loads(bytes(result)).get("image")
     if not picture:
         raise errors.JobNotFinished("The job was asked for no picture (annotate=false).")
     headers = _caching(request, record, "image")
@@ -116,7 +116,7 @@ async def cancel(request: Request, task_id: TaskId, client: Client) -> Response:
 
 async def find(
     request: Request, task_id: str, client: str, *, wait: float = 0
-) -> tuple[JobRecord, bytes | None]:
+) -> tuple[JobRecord, memoryview | None]:
     """The client's job, once it has ended or `wait` seconds are over. Raises `JobNotFound`, also
     for the job of another key."""
     current_task_id.set(task_id)

@@ -35,7 +35,8 @@ if redis.call('EXISTS', image_key(id)) == 1 then
   redis.call('RENAME', image_key(id), dead_image_key(id))
   redis.call('EXPIRE', dead_image_key(id), ARGV[11])
 end
-close(id, 'failed', ARGV[8], ARGV[9], 'error', ARGV[10])
+redis.call('SET', result_key(id), ARGV[9])
+close(id, 'failed', ARGV[8], 'error', ARGV[10])
 count('failed:' .. cjson.decode(ARGV[10]).code)
 
 local dead, evicted = P .. ':dead', {}

@@ -1,11 +1,18 @@
 -- Accept one or several jobs: records, places in the queue and Celery messages in one step, or a
 -- refusal that leaves nothing behind. An empty message adopts a task Celery has delivered already.
+-- Safe to repeat: jobs that are there already are accepted again without being counted twice.
 -- ARGV: owner record_ttl result_ttl max_queue_ms max_jobs max_bytes idempotency_key fingerprint
---       then for each job: id bytes params width height content_type message webhook_url
---       traceparent
+--       images_here(1: on this server, where they must be by now)
+--       then for each job: id bytes params width height content_type message webhook_url traceparent
 local owner, record_ttl, result_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local max_queue_ms, idempotency_key = tonumber(ARGV[4]), ARGV[7]
-local HEAD, EACH = 8, 9
+local HEAD, EACH = 9, 9
+
+if redis.call('EXISTS', job_key(ARGV[HEAD + 1])) == 1 then
+  local known = {}
+  for i = HEAD + 1, #ARGV, EACH do known[#known + 1] = view(ARGV[i]) end
+  return {'accepted', known}
+end
 
 if idempotency_key ~= '' then
   local known = redis.call('HMGET', P .. ':idem:' .. idempotency_key, 'id', 'fingerprint')
@@ -20,6 +27,7 @@ for i = HEAD + 1, #ARGV, EACH do
   jobs = jobs + 1
   bytes = bytes + tonumber(ARGV[i + 1])
   adopting = ARGV[i + 6] == ''
+  if ARGV[9] == '1' and redis.call('EXISTS', image_key(ARGV[i])) == 0 then return {'unstored', {}} end
 end
 local lane = lane_of(owner)
 if not adopting then

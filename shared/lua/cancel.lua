@@ -10,5 +10,5 @@ elseif job[1] == 'processing' then
 else
   return {'finished', view(id)}
 end
-close(id, 'cancelled', ARGV[2], '')
+close(id, 'cancelled', ARGV[2])
 return {'cancelled', view(id)}

@@ -98,19 +98,20 @@ local function position_of(id, lane)
   return position
 end
 
--- A job that leaves the queue or the workers for good. `meta` is what Celery's result backend
--- holds for the task; it is written in the same step as the state, so neither is seen alone.
-local function close(id, state, ttl, meta, ...)
-  local key = job_key(id)
+local function result_key(id) return 'celery-task-meta-' .. id end
+
+-- A job that leaves the queue or the workers for good. Its result, if any, is under its key by now:
+-- it gets there in the same step as the state, so neither is seen alone.
+local function close(id, state, ttl, ...)
+  local key, result = job_key(id), result_key(id)
   redis.call('UNLINK', image_key(id))
   redis.call('HSET', key, 'state', state, 'finished_ms', now, ...)
   redis.call('EXPIRE', key, ttl)
-  if meta ~= '' then
-    redis.call('SET', 'celery-task-meta-' .. id, meta, 'EX', ttl)
-    -- Only a Celery producer that waits for its result listens; do not copy a picture for nobody.
-    if redis.call('PUBSUB', 'NUMSUB', 'celery-task-meta-' .. id)[2] > 0 then
-      redis.call('PUBLISH', 'celery-task-meta-' .. id, meta)
-    end
+  redis.call('EXPIRE', result, ttl)
+  -- Only a Celery producer that waits for its result listens; do not copy a picture for nobody.
+  if redis.call('PUBSUB', 'NUMSUB', result)[2] > 0 then
+    local meta = redis.call('GET', result)
+    if meta then redis.call('PUBLISH', result, meta) end
   end
   count('jobs:' .. state)
   announce(id, state, ttl)
@@ -128,7 +129,7 @@ local function expire_if_overdue(id, ttl, max_queue_ms)
   local job = redis.call('HMGET', job_key(id), 'state', 'created_ms', 'lane', 'owner', 'bytes')
   if job[1] ~= 'queued' or now - tonumber(job[2]) <= max_queue_ms then return false end
   leave_queue(id, job[3], job[4], tonumber(job[5]))
-  close(id, 'expired', ttl, '')
+  close(id, 'expired', ttl)
   return true
 end
 

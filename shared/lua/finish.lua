@@ -1,19 +1,24 @@
 -- Commit an attempt's outcome, once: only the attempt that holds the job may.
--- ARGV: id attempt state(completed|failed) meta error result_ttl
+-- The result was set under a key of the attempt's own just before, and only changes its name here:
+-- half a megabyte as an argument would be copied twice on its way through Lua.
+-- ARGV: id attempt state(completed|failed) staged error result_ttl
 local id = ARGV[1]
-local job = redis.call('HMGET', job_key(id), 'state', 'attempts', 'started_ms', 'commits')
+local job = redis.call('HMGET', job_key(id), 'state', 'attempts', 'started_ms')
 if job[1] ~= 'processing' or job[2] ~= ARGV[2] then
   count('stale_commits')
+  redis.call('UNLINK', ARGV[4])
   return 'stale'
 end
+if redis.call('EXISTS', ARGV[4]) == 0 then return 'unstaged' end
+redis.call('RENAME', ARGV[4], result_key(id))
 redis.call('ZREM', P .. ':leases', id)
 local run_us = now_us - tonumber(job[3]) * 1000
 if ARGV[3] == 'completed' then
-  close(id, 'completed', ARGV[6], ARGV[4])
+  close(id, 'completed', ARGV[6])
   local mean = stat('run_us')
   redis.call('HSET', P .. ':stats', 'run_us', mean > 0 and math.floor(mean * 0.9 + run_us * 0.1) or run_us)
 else
-  close(id, 'failed', ARGV[6], ARGV[4], 'error', ARGV[5])
+  close(id, 'failed', ARGV[6], 'error', ARGV[5])
   count('failed:' .. cjson.decode(ARGV[5]).code)
 end
 

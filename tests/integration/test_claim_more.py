@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from shared.celery_meta import success_meta
 from shared.job_intake import JobIntake
-from shared.job_store import JobStore, success_meta
+from shared.job_store import JobStore
 from shared.jobs import Attempt, DetectParameters, JobState, NewJob
 from shared.settings import Settings
 from tests.integration.test_job_life import Clock, claimed, events_of, state_of

@@ -5,35 +5,21 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import Any
 
 import anyio
 import pytest
+import redis
 
+from shared.celery_meta import failure_meta, success_meta
 from shared.errors import IdempotencyConflict, QueueFull, UndecodableImage
 from shared.job_intake import JobIntake
 from shared.job_keys import LANES, result_key
-from shared.job_store import HEARTBEAT_SECONDS, JobStore, failure_meta, success_meta
-from shared.jobs import Attempt, DetectParameters, JobState, NewJob
+from shared.job_store import HEARTBEAT_SECONDS, JobStore
+from shared.jobs import Attempt, JobState
 from shared.settings import Settings
+from tests.support.jobs import claimed, job, state_of
 
 pytestmark = pytest.mark.anyio
-
-
-def job(owner: str = "a", *, image: bytes = b"image", **more: Any) -> NewJob:
-    return NewJob(owner, image, "image/png", 4, 3, DetectParameters(), **more)
-
-
-def claimed(store: JobStore, task_id: str, worker: str = "w1") -> Attempt:
-    attempt = store.claim(task_id, worker)
-    assert isinstance(attempt, Attempt), attempt
-    return attempt
-
-
-async def state_of(intake: JobIntake, task_id: str) -> JobState:
-    found = await intake.read(task_id)
-    assert found is not None
-    return found[0].state
 
 
 async def events_of(store: JobStore, task_id: str) -> list[str]:
@@ -108,6 +94,52 @@ async def test_a_late_finisher_commits_nothing(intake: JobIntake, store: JobStor
     assert store.claim(record.task_id, "w3") == "finished"
 
 
+async def test_a_result_that_cannot_be_stored_is_not_committed(
+    intake: JobIntake, store: JobStore
+) -> None:
+    """The result is set right before its commit. Redis may refuse the one and take the other."""
+    record, _ = await intake.accept(job())
+    attempt = claimed(store, record.task_id)
+    meta = success_meta(record.task_id, {"by": 1}, bytes(1 << 20))
+    store.redis.config_set("maxmemory", store.redis.info("memory")["used_memory"] + (256 << 10))
+    try:
+        with pytest.raises(redis.OutOfMemoryError):
+            store.complete(attempt, meta)
+        assert await state_of(intake, record.task_id) is JobState.PROCESSING
+    finally:
+        store.redis.config_set("maxmemory", 0)
+    assert store.complete(attempt, meta), "and once there is room, it is"
+    assert not store.complete(attempt, meta)
+    assert store.redis.keys("yolo:staged:*") == [], "neither attempt leaves anything behind"
+
+
+async def test_scripts_that_redis_has_forgotten(intake: JobIntake, store: JobStore) -> None:
+    """As after a restart, in the middle of the commands that travel with a script."""
+    store.redis.script_flush()
+    record, _ = await intake.accept(job(image=b"pixels"))
+    store.redis.script_flush()
+    attempt = claimed(store, record.task_id)
+    assert attempt.image == b"pixels"
+    store.redis.script_flush()
+    assert store.complete(attempt, success_meta(record.task_id, {"by": 1}))
+    store.redis.script_flush()
+    found = await intake.read(record.task_id)
+    assert found is not None
+    assert found[1] == b'{"by": 1}'
+
+
+async def test_accepting_again_counts_once(intake: JobIntake, store: JobStore) -> None:
+    """A connection that breaks before the answer has redis-py send it all again."""
+    new = job(image=b"pixels", idempotency_key="a:k", fingerprint="f1")
+    for _ in range(2):
+        record, is_new = await intake.accept(new)
+        assert (record.task_id, is_new) == (new.task_id, True)
+    queue = await intake.queue()
+    assert (queue.depth, queue.stats["accepted"], queue.stats["queued_bytes"]) == (1, 1, 6)
+    assert store.redis.llen("yolo") == 1
+    assert store.image(new.task_id) == b"pixels"
+
+
 async def test_a_committed_failure_is_what_celery_sees_too(
     intake: JobIntake, store: JobStore
 ) -> None:
@@ -130,53 +162,6 @@ async def test_a_committed_failure_is_what_celery_sees_too(
     assert outcome.state == "FAILURE"
     assert isinstance(outcome.result, UndecodableImage)
     app.close()
-
-
-async def test_attempts_are_bounded_and_the_last_one_makes_a_dead_letter(
-    intake: JobIntake, store: JobStore, settings: Settings
-) -> None:
-    record, _ = await intake.accept(job(image=b"poison"))
-    for number in range(1, settings.max_attempts + 1):
-        assert claimed(store, record.task_id).number == number
-        outcome = store.abandon(record.task_id, "worker_lost", attempt=number)
-        assert outcome == ("dead" if number == settings.max_attempts else "requeued")
-        assert store.abandon(record.task_id, "worker_lost", attempt=number) == "stale"
-    found = await intake.read(record.task_id)
-    assert found is not None
-    assert found[0].error is not None
-    assert found[0].error["code"] == "worker_lost"
-
-    letter = store.dead_letter(record.task_id)
-    assert letter is not None
-    assert [attempt["attempt"] for attempt in letter.history] == [1, 2, 3]
-    assert {attempt["reason"] for attempt in letter.history} == {"worker_lost"}
-    assert store.dead_image(record.task_id) == b"poison"
-
-    new_id = store.retry_dead(record.task_id)
-    assert new_id is not None
-    assert new_id != record.task_id
-    assert store.image(new_id) == b"poison"
-    assert await state_of(intake, new_id) is JobState.QUEUED
-    assert await state_of(intake, record.task_id) is JobState.FAILED
-    assert store.dead_letters() == []
-
-
-async def test_dead_letters_are_bounded_in_number_and_bytes(settings: Settings) -> None:
-    tight = settings.model_copy(
-        update={"dead_max_jobs": 3, "dead_max_bytes": 250, "max_attempts": 1}
-    )
-    intake, store = JobIntake(tight), JobStore(tight)
-    ids = []
-    for size in (10, 10, 10, 10, 100, 200):
-        record, _ = await intake.accept(job(image=bytes(size)))
-        claimed(store, record.task_id)
-        assert store.abandon(record.task_id, "timeout", attempt=1) == "dead"
-        ids.append(record.task_id)
-    assert [letter.task_id for letter in store.dead_letters()] == [ids[5]]
-    assert store.dead_image(ids[4]) is None
-    assert store.purge_dead([ids[5]]) == 1
-    assert store.redis.keys("yolo:dead*") == []
-    await intake.close()
 
 
 async def test_a_job_that_waits_too_long_expires(settings: Settings) -> None:

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from cli.embedded_redis import EmbeddedRedis
-from shared.job_store import JobStore
+from shared.dead_letters import DeadLetters
 from shared.settings import Settings
 from tests.chaos.cases import poison_case
 from tests.support.client import submit, wait_for
@@ -101,11 +101,13 @@ def test_a_dead_letter_keeps_its_image_and_can_be_retried(
         what="the image is the letter's",
     )
     assert split.second.exists(f"yolo:image:{task_id}") == 0
-    store = JobStore(Settings(redis_url=split.stack.redis.url, image_redis_url=split.images.url))
-    again = store.retry_dead(task_id)
+    letters = DeadLetters(
+        Settings(redis_url=split.stack.redis.url, image_redis_url=split.images.url)
+    )
+    again = letters.retry(task_id)
     assert again is not None
     assert wait_for(client, again)["status"] == "failed", "it is the same poison"
-    store.purge_dead([task_id, again])
+    letters.purge([task_id, again])
     assert split.second.exists(f"yolo:dead-image:{again}") == 0
 
 

@@ -103,10 +103,10 @@ def test_sentinel_clients_keep_the_bounds_of_the_others() -> None:
     assert client.connection_pool.connection_kwargs["db"] == 3
 
     async def bounded() -> None:
-        pool = connect_async(SENTINEL, timeout_seconds=1.5).connection_pool
+        pool = connect_async(SENTINEL).connection_pool
         assert isinstance(pool, BlockingSentinelPool)
         assert isinstance(pool, redis.asyncio.BlockingConnectionPool)
-        assert (pool.max_connections, pool.timeout) == (MAX_CONNECTIONS, 1.5)
+        assert pool.max_connections == MAX_CONNECTIONS
         await pool.aclose()
 
     asyncio.run(bounded())
