@@ -51,6 +51,8 @@ class EmbeddedRedis:
             # Pictures do not get smaller; trying to at each rewrite of the file took 7 % of two
             # busy cores.
             *("--rdbcompression", "no"),
+            # A stream (the events of a job) starts with that much, 4096 unless told.
+            *("--stream-node-max-bytes", "512"),
             *("--maxmemory", str(self._max_bytes), "--maxmemory-policy", "noeviction"),
             *("--loglevel", "notice", "--logfile", str(log_path)),
         ]
