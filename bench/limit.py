@@ -30,9 +30,8 @@ def loop(
     from ultralytics import YOLO
 
     from shared.settings import Settings
-    from worker.detector import export_metadata
     from worker.openvino_network import compile_network, openvino_options
-    from worker.runtimes import prepare
+    from worker.runtimes import export_metadata, prepare
     from worker.weights import be_quiet_and_offline
 
     be_quiet_and_offline()

@@ -19,9 +19,8 @@ class YoloAPI(litserve.LitAPI):
         from ultralytics import YOLO
 
         from shared.settings import Settings
-        from worker.detector import export_metadata
         from worker.openvino_network import compile_network, openvino_options
-        from worker.runtimes import prepare
+        from worker.runtimes import export_metadata, prepare
 
         torch.set_num_threads(1)
         cv2.setNumThreads(1)

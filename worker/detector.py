@@ -1,4 +1,4 @@
-"""Owns the YOLO instance of one process. The only module of the service that imports ultralytics.
+"""Owns the YOLO instance of one process.
 
 Ultralytics' guidance on threads: never share an instance; each thread or process makes its own
 (https://docs.ultralytics.com/guides/yolo-thread-safe-inference/). A `Detector` is made in the pool
@@ -7,13 +7,10 @@ process, after the fork, and used by that process' only thread.
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -22,18 +19,12 @@ import numpy as np
 from shared.errors import InvalidTask, ModelUnavailable
 from shared.jobs import DetectParameters
 from shared.settings import Settings
-from worker.images import DecodedImage, Pixels, fit_within
-from worker.openvino_network import OpenVINONetwork, compile_network, openvino_options
-from worker.runtimes import ServedModel
+from worker.drawing import draw, use_colors_that_show
+from worker.images import DecodedImage, Pixels
+from worker.openvino_network import compile_network, openvino_options
+from worker.openvino_predictor import LETTERBOXED, OpenVINOPredictor, pixels_to_openvino
+from worker.runtimes import ServedModel, export_metadata
 from worker.weights import be_quiet_and_offline
-
-WHITES_STAND_IN = (255, 112, 31)
-"""RGB."""
-
-LETTERBOXED = ("detect", "segment", "pose", "obb")
-"""Tasks whose pictures Ultralytics resizes, pads and divides by 255, and no more."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +57,12 @@ class Detector:
         self.served = model
         be_quiet_and_offline()
         import torch
-        from ultralytics.utils.plotting import colors
 
-        # The third class' near-white lines vanish on paper and sky.
-        colors.palette[2] = WHITES_STAND_IN
-
+        use_colors_that_show()
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
         self.device = pick_device(settings.yolo_device, process_index)
-        self._network: OpenVINONetwork | None = None
+        self._openvino: OpenVINOPredictor | None = None
         self.can_batch = True
         try:
             if pixels_to_openvino(model):
@@ -92,13 +80,10 @@ class Detector:
         return Path(self._settings.yolo_model).name
 
     def _load_openvino(self, threads: int) -> None:
-        """Our network, between Ultralytics' letterbox and Ultralytics' post-processing."""
-        metadata = export_metadata(self.served.path)
-        self.names: dict[int, str] = dict(metadata["names"])
-        self.task: str = metadata["task"]
-        options = openvino_options(threads, self._settings.yolo_precision)
-        self._network = OpenVINONetwork(self.served.path, options)
-        self._predictor = predictor_around(self.served.path, metadata)
+        self._openvino = OpenVINOPredictor(
+            self.served, threads=threads, precision=self._settings.yolo_precision
+        )
+        self.names, self.task = self._openvino.names, self._openvino.task
         self._warm_up()
 
     def _load_ultralytics(self, threads: int) -> None:
@@ -174,7 +159,7 @@ class Detector:
         predicted = time.perf_counter()
         annotated: Pixels | None = None
         if parameters.annotate:
-            annotated = self._draw(result, image.pixels)
+            annotated = draw(result, image.pixels, self._settings.annotated_max_side)
         drawn = time.perf_counter()
         infer_ms = (infer_seconds + predicted - begin) * 1000
         return Prediction(detections, annotated, infer_ms, (drawn - predicted) * 1000)
@@ -184,19 +169,24 @@ class Detector:
     ) -> list[tuple[list[int], list[Pixels]]]:
         """The pictures that go through the network together: their numbers, and what the network
         gets of them (empty where Ultralytics does that: a classifier crops all to one size)."""
-        if self._network is None and self.task not in LETTERBOXED:
+        if self.task not in LETTERBOXED:
             return [(list(range(len(images))), [])]
-        from ultralytics.utils.checks import check_imgsz
-
-        predictor = self._predictor if self._network else self._model.predictor
-        predictor.imgsz = check_imgsz(parameters.imgsz, stride=predictor.model.stride, min_dim=2)
         by_shape: dict[tuple[int, ...], tuple[list[int], list[Pixels]]] = {}
         for number, image in enumerate(images):
-            (boxed,) = predictor.pre_transform([image.pixels])
+            boxed = self._letterbox(image.pixels, parameters)
             numbers, group = by_shape.setdefault(boxed.shape, ([], []))
             numbers.append(number)
             group.append(boxed)
         return list(by_shape.values())
+
+    def _letterbox(self, pixels: Pixels, parameters: DetectParameters) -> Pixels:
+        """Resized and padded as the network gets it, by Ultralytics."""
+        from ultralytics.utils.checks import check_imgsz
+
+        predictor = self._openvino.ultralytics if self._openvino else self._model.predictor
+        predictor.imgsz = check_imgsz(parameters.imgsz, stride=predictor.model.stride, min_dim=2)
+        (boxed,) = predictor.pre_transform([pixels])
+        return np.asarray(boxed, np.uint8)
 
     def _infer_together(
         self,
@@ -206,8 +196,8 @@ class Detector:
         classes: list[int] | None,
     ) -> list[Any]:
         """Ultralytics' `Results` for pictures of one pass."""
-        if self._network is not None:
-            return self._through_network(pictures, np.stack(boxed), parameters, classes)
+        if self._openvino is not None:
+            return self._openvino(pictures, boxed, parameters, classes)
         predictor = self._model.predictor
         if boxed:
             predictor.pre_transform = lambda _: boxed  # in front of the class' own
@@ -220,15 +210,10 @@ class Detector:
         self, pixels: Pixels, parameters: DetectParameters, classes: list[int] | None
     ) -> Any:
         """Ultralytics' `Results` for one picture."""
-        if self._network is None:
+        if self._openvino is None:
             return self._through_ultralytics([pixels], parameters, classes)[0]
-        from ultralytics.utils.checks import check_imgsz
-
-        predictor = self._predictor
-        predictor.imgsz = check_imgsz(parameters.imgsz, stride=predictor.model.stride, min_dim=2)
-        (boxed,) = predictor.pre_transform([pixels])
-        (result,) = self._through_network([pixels], boxed[None], parameters, classes)
-        return result
+        boxed = self._letterbox(pixels, parameters)
+        return self._openvino([pixels], [boxed], parameters, classes)[0]
 
     def _through_ultralytics(
         self, pictures: list[Pixels], parameters: DetectParameters, classes: list[int] | None
@@ -244,63 +229,6 @@ class Detector:
             verbose=False,
         )
         return results
-
-    def _through_network(
-        self,
-        pictures: list[Pixels],
-        boxed: Pixels,
-        parameters: DetectParameters,
-        classes: list[int] | None,
-    ) -> list[Any]:
-        """Our network, and behind it Ultralytics' post-processing of the model's task, as `predict`
-        does it with pictures that are letterboxed."""
-        import torch
-
-        assert self._network is not None  # noqa: S101
-        predictor = self._predictor
-        arguments = predictor.args
-        arguments.conf, arguments.iou = parameters.conf, parameters.iou
-        arguments.max_det, arguments.classes = parameters.max_det, classes
-        nameless = [""] * len(pictures)
-        predictor.batch = nameless, pictures, nameless  # paths, of which there are none
-        with torch.inference_mode():
-            raw = [torch.from_numpy(output) for output in self._network(boxed)]
-            # Only its shape is asked for.
-            tensor = torch.empty((len(pictures), 3, *boxed.shape[1:3]), device="meta")
-            results: list[Any] = predictor.postprocess(raw if raw[1:] else raw[0], tensor, pictures)
-        return results
-
-    def _draw(self, result: Any, pixels: Pixels) -> Pixels:
-        """Ultralytics' own drawing, on a picture that fits the size that is sent back."""
-        canvas = fit_within(pixels, self._settings.annotated_max_side)
-        if canvas is not pixels and result.masks is None and result.obb is None:
-            height, width = canvas.shape[:2]
-            factor_x, factor_y = width / pixels.shape[1], height / pixels.shape[0]
-            result = scaled_result(result, canvas, factor_x, factor_y)
-            return np.asarray(result.plot(), np.uint8)
-        return fit_within(np.asarray(result.plot(), np.uint8), self._settings.annotated_max_side)
-
-
-def scaled_result(result: Any, canvas: Pixels, factor_x: float, factor_y: float) -> Any:
-    """A copy of a `Results` of boxes and keypoints on a resized picture."""
-    copy = result.new()
-    copy.orig_img = canvas
-    copy.orig_shape = canvas.shape[:2]
-    if result.boxes is not None:
-        boxes = result.boxes.data.clone()
-        boxes[:, [0, 2]] *= factor_x
-        boxes[:, [1, 3]] *= factor_y
-        copy.update(boxes=boxes)
-    if result.keypoints is not None:
-        points = result.keypoints.data.clone()
-        points[..., 0] *= factor_x
-        points[..., 1] *= factor_y
-        from ultralytics.engine.results import Keypoints
-
-        copy.keypoints = Keypoints(points, copy.orig_shape)
-    if result.probs is not None:
-        copy.update(probs=result.probs.data)
-    return copy
 
 
 def to_original(row: dict[str, Any], scale_x: float, scale_y: float) -> dict[str, Any]:
@@ -321,49 +249,6 @@ def to_original(row: dict[str, Any], scale_x: float, scale_y: float) -> dict[str
                 for name, values in row[part].items()
             }
     return out
-
-
-def export_metadata(path: Path) -> dict[str, Any]:
-    """What Ultralytics wrote beside an export (task, names, stride, ...); empty for a `.pt`."""
-    for metadata in (path / "metadata.yaml", path.with_name("metadata.yaml")):
-        if path.suffix != ".pt" and metadata.exists():
-            import yaml
-
-            return dict(yaml.safe_load(metadata.read_text()))
-    return {}
-
-
-def pixels_to_openvino(model: ServedModel) -> bool:
-    """Whether the model is served by our own way to OpenVINO."""
-    return model.runtime == "openvino" and export_metadata(model.path)["task"] in LETTERBOXED
-
-
-def predictor_around(path: Path, metadata: dict[str, Any]) -> Any:
-    """Ultralytics' predictor of a model's task, without a network of its own: what it asks of one
-    is said by the export's metadata."""
-    from ultralytics import YOLO
-    from ultralytics.utils.nms import TorchNMS
-
-    TorchNMS.nms = staticmethod(torchvision_nms())
-    predictor_class = YOLO(path, task=metadata["task"], verbose=False)._smart_load("predictor")
-    # As `YOLO.predict` has them: above all `rect`, without which every picture is made square.
-    as_predict = {"mode": "predict", "rect": True, "batch": 1, "save": False, "verbose": False}
-    predictor = predictor_class(overrides={"task": metadata["task"], **as_predict})
-    facts = {"end2end": False, **metadata, "format": "openvino", "dynamic": True}
-    predictor.model = SimpleNamespace(**facts)
-    return predictor
-
-
-def torchvision_nms() -> Any:
-    """torchvision's non-maximum suppression without torchvision: the package imports half of
-    PyTorch's compiler, 3 s and 100 MB, for one operation. (Ultralytics' own, in Python, takes 60
-    times as long.)"""
-    import torch
-
-    package = importlib.util.find_spec("torchvision")
-    folder = Path(str(package and package.origin)).parent
-    torch.ops.load_library(str(next(folder.glob("_C*.so"))))
-    return torch.ops.torchvision.nms
 
 
 def pick_device(wanted: str, process_index: int) -> str:

@@ -98,7 +98,7 @@ def prepare_parent(settings: Settings, hostname: str) -> None:
     import ultralytics.engine.results
     import ultralytics.models.yolo  # noqa: F401
 
-    from worker.detector import pixels_to_openvino
+    from worker.openvino_predictor import pixels_to_openvino
 
     if not pixels_to_openvino(_model):  # which does without it
         import torchvision  # noqa: F401

@@ -17,7 +17,9 @@ import tempfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import yaml
 from filelock import FileLock
 
 from shared.errors import ModelUnavailable
@@ -38,6 +40,14 @@ class ServedModel:
     path: Path
     runtime: str
     weights: Path
+
+
+def export_metadata(path: Path) -> dict[str, Any]:
+    """What Ultralytics wrote beside an export (task, names, stride, ...); empty for a `.pt`."""
+    for metadata in (path / "metadata.yaml", path.with_name("metadata.yaml")):
+        if path.suffix != ".pt" and metadata.exists():
+            return dict(yaml.safe_load(metadata.read_text()))
+    return {}
 
 
 def prepare(settings: Settings) -> ServedModel:
