@@ -11,13 +11,16 @@ import uvicorn
 from api.app import create_app
 from shared.errors import StartupError
 from shared.logs import configure_logs
-from shared.settings import Settings
+from shared.settings import load_settings
 
 DRAIN_SECONDS = 30
 
 
 def main() -> None:
-    settings = Settings()
+    try:
+        settings = load_settings()
+    except StartupError as error:
+        raise SystemExit(f"yolo-queue gateway: {error.message}") from None
     configure_logs(settings)
     try:
         app = create_app(settings)

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.dead_letters import DeadLetters
+from shared.errors import InvalidSettings
 from shared.job_store import JobStore
 from shared.redis_client import UNAVAILABLE
-from shared.settings import Settings
+from shared.settings import load_settings
 
 app = typer.Typer(help="Dead letters: jobs given up after MAX_ATTEMPTS.", no_args_is_help=True)
 TaskId = Annotated[str, typer.Argument(help="As `yolo-queue dead list` shows it.")]
@@ -78,7 +79,11 @@ def purge(
 
 
 def _letters() -> DeadLetters:
-    settings = Settings()
+    try:
+        settings = load_settings()
+    except InvalidSettings as error:
+        typer.echo(error.message, err=True)
+        raise typer.Exit(2) from None
     store = JobStore(settings)
     try:
         store.redis.ping()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from cli.doctor_checks import Finding, check_environment, check_redis, check_service
 from cli.service_options import DEFAULT_URL, FAILED, USAGE, ApiKey, Url
-from shared.settings import Settings
+from shared.errors import InvalidSettings
+from shared.settings import load_settings
 
 
 def doctor(url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
@@ -25,11 +25,9 @@ def doctor(url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
     is well, 1 something is wrong, 2 the settings themselves are.
     """
     try:
-        settings = Settings()
-    except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(map(str, problem["loc"])).upper()
-            typer.secho(f"Setting {name}: {problem['msg']}", fg="red", err=True)
+        settings = load_settings()
+    except InvalidSettings as error:
+        typer.secho(error.message, fg="red", err=True)
         raise typer.Exit(USAGE) from None
     findings = [*check_environment(), *check_redis(settings), *check_service(url, api_key)]
     Console().print(_table(findings))

@@ -22,13 +22,12 @@ from pathlib import Path
 
 import honcho.manager
 import typer
-from pydantic import ValidationError
 
 from cli.embedded_redis import EmbeddedRedis
 from cli.model_choice import ModelChoice, choose_model
-from shared.errors import StartupError
+from shared.errors import InvalidSettings, StartupError
 from shared.redis_client import UNAVAILABLE, connect
-from shared.settings import Settings
+from shared.settings import Settings, load_settings
 
 SYNC_SECONDS = 1
 
@@ -36,11 +35,9 @@ SYNC_SECONDS = 1
 def up() -> None:
     """Start Redis (unless REDIS_URL is set), workers, gateway and Flower; Ctrl-C drains."""
     try:
-        raise typer.Exit(_run(Settings()))
-    except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(map(str, problem["loc"])).upper()
-            _say(f"Setting {name}: {problem['msg']}")
+        raise typer.Exit(_run(load_settings()))
+    except InvalidSettings as error:
+        _say(error.message)
         raise typer.Exit(2) from None
     except StartupError as error:
         _say(error.message)

@@ -158,5 +158,9 @@ class StartupError(YoloQueueError):
     code = "startup"
 
 
+class InvalidSettings(StartupError):
+    code = "invalid_settings"
+
+
 class ModelUnavailable(StartupError):
     code = "model_unavailable"

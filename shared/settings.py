@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.errors import InvalidSettings
 from shared.redis_url import masked
 from shared.redis_url import parse as parse_redis_url
 
@@ -256,3 +258,19 @@ class Settings(BaseSettings):
     def masked_redis_url(self) -> str:
         """`REDIS_URL` without its password, for messages and logs."""
         return masked(self.redis_url)
+
+
+def load_settings() -> Settings:
+    """The settings as the environment has them. Raises `InvalidSettings`, which names what is
+    wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise InvalidSettings("; ".join(map(_in_words, error.errors()))) from error
+
+
+def _in_words(problem: ErrorDetails) -> str:
+    # Without the value: it may hold a password.
+    message = problem["msg"].removeprefix("Value error, ")
+    name = "_".join(map(str, problem["loc"])).upper()
+    return f"{name}: {message}" if name else message

@@ -29,7 +29,7 @@ from shared import tracing
 from shared.errors import StartupError
 from shared.job_keys import LANES, lane_queue
 from shared.logs import configure_logs
-from shared.settings import Settings
+from shared.settings import Settings, load_settings
 from worker.broker import broker_settings
 from worker.output import CapturedOutput
 
@@ -98,7 +98,10 @@ def create_app(settings: Settings) -> Celery:
     return app
 
 
-settings = Settings()
+try:
+    settings = load_settings()
+except StartupError as error:
+    raise SystemExit(f"yolo-queue worker: {error.message}") from None
 app = create_app(settings)
 _output: CapturedOutput | None = None
 

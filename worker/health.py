@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared.errors import StartupError
 from shared.job_store import HEARTBEAT_SECONDS
 from shared.redis_client import UNAVAILABLE, connect
-from shared.settings import Settings
+from shared.settings import Settings, load_settings
 
 STALE_SECONDS = 3 * HEARTBEAT_SECONDS + 1
 """After this long without a report others take a worker for gone (shared/lua/heartbeat.lua)."""
@@ -95,8 +96,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m worker.health")
     parser.add_argument("--name", default="", help="the worker's --hostname, if it was given one")
     try:
-        print(check(Settings(), node=parser.parse_args().name))
-    except Unhealthy as error:
+        print(check(load_settings(), node=parser.parse_args().name))
+    except (Unhealthy, StartupError) as error:
         print(f"unhealthy: {error}")
         return 1
     return 0

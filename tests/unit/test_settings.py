@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +74,32 @@ def test_the_settings_table_is_up_to_date() -> None:
     assert table.read_text() == out.getvalue(), (
         "run: .venv/bin/yolo-queue settings > docs/settings.md"
     )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("api",),
+        ("celery", "-A", "worker.app", "worker"),
+        ("worker.health",),
+        ("cli.main", "up"),
+        ("cli.main", "doctor"),
+        ("cli.main", "dead", "list"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_setting_is_one_line_of_words(command: tuple[str, ...]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", *command],
+        env={**os.environ, "RESULT_TTL_SECONDS": "soon", "REDIS_URL": "redis://:secret@h:x"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = ended.stdout + ended.stderr
+    assert ended.returncode != 0
+    assert "RESULT_TTL_SECONDS: Input should be a valid integer" in said
+    assert "REDIS_URL: " in said, "all that is wrong, at once"
+    assert "secret" not in said
+    assert "Traceback" not in said
