@@ -195,6 +195,11 @@ class Settings(BaseSettings):
     flower_basic_auth: SecretStr = Field(
         SecretStr(""), description="`user:password` of Flower. `make run` makes one up if unset."
     )
+    flower_url: str = Field(
+        "",
+        description="Where the page's link to Flower leads; the page's host and `FLOWER_PORT` "
+        "unless set, no link with `none`.",
+    )
     log_format: Literal["text", "json"] = Field(
         "text", description="`json`: one object a line, with the task's id where there is one."
     )

@@ -11,6 +11,8 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from shared.settings import Settings
+
 STATIC = Path(__file__).parent.parent / "static"
 SAMPLES = Path(__file__).parent.parent.parent / "models" / "samples"
 """Beside the checkout's code; a gateway installed from a wheel or in a container has none."""
@@ -36,14 +38,19 @@ async def page() -> FileResponse:
 async def page_config(request: Request) -> dict[str, object]:
     """Open to everyone: the page must know that it needs a key before it has one."""
     settings = request.app.state.settings
-    host = request.url.hostname or "localhost"
     return {
-        "flower_url": f"http://{f'[{host}]' if ':' in host else host}:{settings.flower_port}/",
+        "flower_url": _flower_url(settings, request.url.hostname or "localhost"),
         "needs_key": bool(request.app.state.keys),
         "max_upload_bytes": settings.max_upload_bytes,
         "result_ttl_seconds": settings.result_ttl_seconds,
         "samples": find_samples(SAMPLES),
     }
+
+
+def _flower_url(settings: Settings, host: str) -> str | None:
+    if settings.flower_url:
+        return None if settings.flower_url == "none" else settings.flower_url
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.flower_port}/"
 
 
 def find_samples(folder: Path) -> list[Sample]:

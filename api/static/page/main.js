@@ -16,8 +16,10 @@ installKeyDialog();
 
 const config = await (await fetch("/page-config")).json();
 board.maxBytes = config.max_upload_bytes;
-byId("flower").href = config.flower_url;
-byId("flower").hidden = false;
+if (config.flower_url) {
+  byId("flower").href = config.flower_url;
+  byId("flower").hidden = false;
+}
 byId("ttl").textContent = seconds(config.result_ttl_seconds);
 keys.require(config.needs_key);
 
