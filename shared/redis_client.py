@@ -21,6 +21,9 @@ UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError
 MAX_CONNECTIONS = 64
 """Of one gateway to one Redis."""
 
+CONNECT_SECONDS = 5.0
+"""Of a gateway's connection; a subscription that reconnects has no other bound."""
+
 SENTINEL_SECONDS = 0.4
 """How long one sentinel may take to say who is primary. They are asked in turn, so that three fit
 into the time in which the gateway answers 503; one that answers is asked first from then on."""
@@ -54,15 +57,15 @@ def connect(url: str, *, timeout_seconds: float) -> redis.Redis:
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
-    """The asyncio twin of `connect`, without its timeouts: who uses it bounds each visit to Redis
-    (`asyncio.timeout`), retries and reconnects included. With a timeout of its own, redis-py would
-    send each command from a task made for it."""
+    """The asyncio twin of `connect`, without a timeout a command: who uses it bounds each visit to
+    Redis (`asyncio.timeout`), retries and reconnects included. redis-py would send each command
+    from a task made for it."""
     options: dict[str, Any] = {
         # However many requests there are, Redis does one thing at a time; the rest wait here.
         "max_connections": MAX_CONNECTIONS,
         "timeout": None,
         "socket_timeout": None,
-        "socket_connect_timeout": None,
+        "socket_connect_timeout": CONNECT_SECONDS,
         "retry": AsyncRetry(NoBackoff(), 1),
         "retry_on_error": [redis.ConnectionError],
     }
