@@ -65,7 +65,6 @@ class JobStore:
                 "heartbeat",
                 "leave",
                 "republish",
-                "queue",
             )
         }
 
@@ -75,7 +74,9 @@ class JobStore:
     def _run_among(
         self, name: str, *args: Any, before: Sequence[Command] = (), after: Sequence[Command] = ()
     ) -> list[Any]:
-        """A script and plain commands around it, in one round trip: what each of them gave."""
+        """A script and plain commands around it, in one round trip: what each of them gave.
+
+        redis-py's own scripts, in a pipeline, first ask the server whether it knows them."""
         script = self._scripts[name]
         while True:
             pipe = self.redis.pipeline(transaction=False)
