@@ -24,6 +24,7 @@ from worker.images import DecodedImage, Pixels
 from worker.openvino_network import compile_network, openvino_options
 from worker.openvino_predictor import LETTERBOXED, OpenVINOPredictor, pixels_to_openvino
 from worker.runtimes import ServedModel, export_metadata
+from worker.torch_network import prepare_convolutions
 from worker.weights import be_quiet_and_offline
 
 
@@ -101,6 +102,8 @@ class Detector:
             backend.ov_compiled_model = compile_network(self.served.path, options)
             self._warm_up()
         network = self._model.predictor.model
+        if network.format == "pt" and self.device == "cpu":
+            prepare_convolutions(network.backend.model)
         # An export of a fixed size takes the pictures one by one. TensorRT is built for a greatest
         # batch, which is one.
         dynamic = network.format in ("onnx", "openvino") and getattr(network, "dynamic", False)

@@ -1,0 +1,147 @@
+"""Owns how PyTorch computes a network on a CPU: by oneDNN's convolutions, prepared once.
+
+As it comes, PyTorch arranges a convolution's weights for oneDNN anew at each call, computes small
+ones in a slower way of its own when it has one thread, and SiLU in a pass of its own: a third of
+YOLOv8n's time on a core. Here the weights are arranged at the start, and SiLU is part of the
+convolution. The operation is that of PyTorch's own compiler, which would need a C++ compiler where
+it runs: https://github.com/pytorch/pytorch/blob/main/torch/_inductor/mkldnn_ir.py
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+log = logging.getLogger("yolo_queue.worker")
+
+_TOLERANCE = 1e-3
+"""Of what the network gives, relative and absolute (pixels, confidences)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Replacement:
+    module: Any
+    """An `nn.Conv2d`, or Ultralytics' `Conv` around one."""
+    convolution: Any
+    forward: Callable[[Any], Any]
+
+
+def prepare_convolutions(network: Any) -> bool:
+    """Prepare a fused Ultralytics model of 32 bits on the CPU, in place.
+
+    Returns False, with the model as it was, where PyTorch has no such operation (it is not part of
+    its public interface) or computes something else with it.
+    """
+    import torch
+
+    if not (
+        torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in network.parameters())
+    ):
+        return False
+    picture = torch.rand((1, 3, 480, 640), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        shapes, expected = _run_and_watch(network, picture)
+        replacements = list(_replacements(network, shapes))
+        before = [(r.module, vars(r.module).get("forward")) for r in replacements]
+        weights = [(r.convolution, r.convolution.weight) for r in replacements]
+        for each in replacements:
+            each.module.forward = each.forward
+            # What is arranged is a copy; the model would be in memory twice.
+            each.convolution.weight = torch.nn.Parameter(torch.empty(0), requires_grad=False)
+        try:
+            given = list(_tensors(network(picture)))
+            same = len(given) == len(expected) and all(
+                torch.allclose(a, b, _TOLERANCE, _TOLERANCE, equal_nan=True)
+                for a, b in zip(given, expected, strict=True)
+            )
+            trouble = "" if same else "the network gives something else with them"
+        except RuntimeError as error:
+            trouble = str(error).strip().partition("\n")[0]
+    if trouble:
+        for module, forward in before:
+            del module.forward
+            if forward is not None:  # Ultralytics sets it in fused modules
+                module.forward = forward
+        for convolution, weight in weights:
+            convolution.weight = weight
+        log.warning("serving without prepared convolutions: %s", trouble)
+    return not trouble
+
+
+def _run_and_watch(network: Any, picture: Any) -> tuple[dict[Any, list[int]], list[Any]]:
+    """The shapes of what goes into each convolution, and what the network gives."""
+    import torch
+
+    shapes: dict[Any, list[int]] = {}
+
+    def watch(module: Any, inputs: Any) -> None:
+        shapes[module] = list(inputs[0].shape)
+
+    hooks = [
+        module.register_forward_pre_hook(watch)
+        for module in network.modules()
+        if isinstance(module, torch.nn.Conv2d)
+    ]
+    given = list(_tensors(network(picture)))
+    for hook in hooks:
+        hook.remove()
+    return shapes, given
+
+
+def _replacements(network: Any, shapes: dict[Any, list[int]]) -> Iterator[_Replacement]:
+    import torch
+    from ultralytics.nn.modules.conv import Conv
+
+    replaced = set()
+    for module in network.modules():  # what contains a module comes before it
+        activation, convolution = "none", module
+        fused = getattr(vars(module).get("forward"), "__func__", None) is Conv.forward_fuse
+        if fused and isinstance(module.act, torch.nn.SiLU):
+            activation, convolution = "swish", module.conv
+        if (
+            type(convolution) is torch.nn.Conv2d
+            and convolution in shapes
+            and convolution not in replaced
+            and convolution.padding_mode == "zeros"
+            and not isinstance(convolution.padding, str)
+        ):
+            replaced.add(convolution)
+            forward = _prepared(convolution, activation, shapes[convolution])
+            yield _Replacement(module, convolution, forward)
+
+
+def _prepared(convolution: Any, activation: str, shape: list[int]) -> Callable[[Any], Any]:
+    """`shape`: of the pictures that the weights are arranged for; others work as well."""
+    import torch
+
+    numbers = (
+        list(convolution.padding),
+        list(convolution.stride),
+        list(convolution.dilation),
+        convolution.groups,
+    )
+    padding, stride, dilation, groups = numbers
+    weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
+        convolution.weight.detach().to_mkldnn(), *numbers, shape
+    )
+    bias, compute = convolution.bias, torch.ops.mkldnn._convolution_pointwise
+
+    def forward(x: Any) -> Any:
+        return compute(x, weight, bias, padding, stride, dilation, groups, activation, [], "")
+
+    return forward
+
+
+def _tensors(given: Any) -> Iterator[Any]:
+    """Of an output of any make: tuples, lists and dicts of tensors."""
+    if isinstance(given, dict):
+        given = list(given.values())
+    if isinstance(given, list | tuple):
+        for each in given:
+            yield from _tensors(each)
+    elif given is not None:
+        yield given
