@@ -7,6 +7,7 @@ Here the network is compiled with those conversions as its first layers.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.images import Pixels
+
+OWN_NETWORKS = 2
+PICTURES_TO_OWN_NETWORK = 32
+"""It has paid for its compilation after some 100 more."""
 
 
 def openvino_options(threads: int, precision: str) -> dict[str, Any]:
@@ -40,14 +45,40 @@ def compile_network(folder: Path, options: dict[str, Any]) -> Any:
 
 
 class OpenVINONetwork:
-    """One compiled network on the CPU that takes pixels. Not to be shared between threads."""
+    """A network on the CPU that takes pixels. Not to be shared between threads.
+
+    One network takes pictures of any size. A size that keeps coming gets one of its own, which
+    OpenVINO computes in 0.95 of the time, for 20 to 30 MB of memory and 0.2 s of compilation.
+    """
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+        self._folder, self._options = folder, options
+        self._any_size = self._request()
+        self._own: dict[tuple[int, ...], Any] = {}
+        self._seen: Counter[tuple[int, ...]] = Counter()
+
+    def __call__(self, batch: Pixels) -> list[NDArray[np.float32]]:
+        """What the network's heads give for N x H x W x 3 uint8 BGR pictures, each with an N in
+        front. The arrays are the network's own memory: the next call overwrites them."""
+        request = self._own.get(batch.shape) or self._any_size
+        if len(self._own) < OWN_NETWORKS and request is self._any_size:
+            self._seen[batch.shape] += 1
+            if self._seen[batch.shape] == PICTURES_TO_OWN_NETWORK:
+                request = self._own[batch.shape] = self._request(batch.shape)
+        outputs = request.infer([batch], share_inputs=True, share_outputs=True)
+        return list(outputs.values())
+
+    def _request(self, shape: tuple[int, ...] | None = None) -> Any:
+        """`shape`: of the only batches that it takes; None takes all."""
         import openvino
         from openvino.preprocess import ColorFormat, PrePostProcessor
 
         core = openvino.Core()
-        steps = PrePostProcessor(core.read_model(next(folder.glob("*.xml"))))
+        model = core.read_model(next(self._folder.glob("*.xml")))
+        if shape is not None:
+            count, height, width, channels = shape
+            model.reshape([count, channels, height, width])
+        steps = PrePostProcessor(model)
         outside = steps.input().tensor()
         outside.set_element_type(openvino.Type.u8)
         outside.set_layout(openvino.Layout("NHWC"))
@@ -57,11 +88,4 @@ class OpenVINONetwork:
         inside.convert_element_type(openvino.Type.f32)
         inside.scale(255.0)
         steps.input().model().set_layout(openvino.Layout("NCHW"))
-        self._compiled = core.compile_model(steps.build(), "CPU", options)
-        self._request = self._compiled.create_infer_request()
-
-    def __call__(self, batch: Pixels) -> list[NDArray[np.float32]]:
-        """What the network's heads give for N x H x W x 3 uint8 BGR pictures, each with an N in
-        front. The arrays are the network's own memory: the next call overwrites them."""
-        outputs = self._request.infer([batch], share_inputs=True, share_outputs=True)
-        return list(outputs.values())
+        return core.compile_model(steps.build(), "CPU", self._options).create_infer_request()
