@@ -1,4 +1,4 @@
-"""A network of its own for a size that keeps coming: the same answers, for two sizes at most."""
+"""Networks of a single size: the answers of the one that takes any, from the first picture on."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from shared.settings import Settings
 from tests.support.images import sample
 from tests.support.stack import DEMO_MODEL
-from worker.images import decode
-from worker.openvino_network import (
-    OWN_NETWORKS,
-    PICTURES_TO_OWN_NETWORK,
-    OpenVINONetwork,
-    openvino_options,
-)
+from worker.images import Pixels, decode
+from worker.openvino_network import OWN_NETWORKS, OpenVINONetwork, openvino_options
 from worker.runtimes import prepare
 
 
@@ -28,29 +24,50 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare(settings).path
 
 
+@pytest.fixture(scope="module")
+def picture() -> Pixels:
+    return decode(sample("mixed.jpg"), max_pixels=10**8).pixels
+
+
 @pytest.mark.parametrize(
     ("precision", "confidence", "pixels"), [("f32", 0.0001, 0.01), ("auto", 0.03, 4.0)]
 )
-def test_a_size_that_keeps_coming_is_answered_as_before(
-    export: Path, precision: str, confidence: float, pixels: float
+def test_a_network_of_one_size_answers_as_the_one_of_any(
+    export: Path,
+    picture: Pixels,
+    precision: str,
+    confidence: float,
+    pixels: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     network = OpenVINONetwork(export, openvino_options(1, precision))
-    picture = decode(sample("mixed.jpg"), max_pixels=10**8).pixels
-    for shape in ((1, 320, 320, 3), (1, 256, 320, 3), (2, 320, 256, 3)):
-        count, height, width, _ = shape
-        batch = np.stack([cv2.resize(picture, (width, height))] * count)
-        requests, outputs = [], []
-        for _ in range(PICTURES_TO_OWN_NETWORK):
-            requests.append(network._own.get(shape))
-            outputs.append(network(batch)[0].copy())
-        assert requests[-1] is None, "not before it has come often enough"
-        first, last = outputs[0], outputs[-1]
-        assert first.shape == last.shape
-        assert first.shape[0] == shape[0]
-        assert np.abs(first[:, 4:] - last[:, 4:]).max() < confidence
+    batches = [cv2.resize(picture, (width, height))[None] for height, width in OWN_NETWORKS]
+    own = [network(batch)[0].copy() for batch in batches]
+    assert len(network._own) == len(OWN_NETWORKS)
+    monkeypatch.setattr("worker.openvino_network.OWN_NETWORKS", frozenset())
+    for batch, given in zip(batches, own, strict=True):
+        expected = network(batch)[0]
+        assert np.abs(given[:, 4:] - expected[:, 4:]).max() < confidence
         # Where nothing is, a box is anything: bfloat16 may put it elsewhere.
-        seen = first[:, 4:].max(axis=1, keepdims=True) > 0.25
+        seen = expected[:, 4:].max(axis=1, keepdims=True) > 0.25
         assert seen.any()
-        assert np.abs((first[:, :4] - last[:, :4]) * seen).max() < pixels
-    assert list(network._own) == [(1, 320, 320, 3), (1, 256, 320, 3)]
-    assert len(network._own) == OWN_NETWORKS
+        assert np.abs((given[:, :4] - expected[:, :4]) * seen).max() < pixels
+
+
+def test_what_came_before_does_not_change_an_answer(export: Path, picture: Pixels) -> None:
+    """Bit for bit, in bfloat16 too: one worker answers as another that has run for days."""
+    options = openvino_options(1, "auto")
+    sizes = [(480, 640), (320, 320), (384, 640), (640, 640)]
+    batches = [cv2.resize(picture, (width, height))[None] for height, width in sizes]
+
+    def answers(network: OpenVINONetwork, order: list[Pixels]) -> dict[int, NDArray[np.float32]]:
+        return {id(batch): network(batch)[0].copy() for batch in order}
+
+    long_running = OpenVINONetwork(export, options)
+    for _ in range(40):
+        for batch in batches:
+            long_running(batch)
+    long_running(np.concatenate([batches[0], batches[0]]))
+    later = answers(long_running, batches)
+    first = answers(OpenVINONetwork(export, options), batches[::-1])
+    assert all(np.array_equal(later[key], first[key]) for key in first)
