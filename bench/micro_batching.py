@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench.http_load import Connection
 from bench.report import percentile, save, spread
-from bench.throughput import photographs, wait_then_read
+from bench.throughput import photographs, submit_and_wait
 from tests.support.metrics import samples, scrape, value
 from tests.support.stack import ROOT, Stack, free_port
 
@@ -92,7 +92,7 @@ async def load(port: int, images: list[bytes], *, clients: int, seconds: float) 
     async def stream(number: int) -> None:
         async with Connection("127.0.0.1", port) as connection:
             while (sent := time.monotonic()) < begin + seconds:
-                status = await wait_then_read(connection, images[number % len(images)])
+                status = await submit_and_wait(connection, images[number % len(images)])
                 assert status == "completed", status
                 if begin <= time.monotonic() <= begin + seconds:
                     took.append(time.monotonic() - sent)

@@ -82,7 +82,10 @@ class Detector:
 
     def _load_openvino(self, threads: int) -> None:
         self._openvino = OpenVINOPredictor(
-            self.served, threads=threads, precision=self._settings.yolo_precision
+            self.served,
+            threads=threads,
+            precision=self._settings.yolo_precision,
+            batches=self._settings.micro_batch_jobs > 1,
         )
         self.names, self.task = self._openvino.names, self._openvino.task
         self._warm_up()

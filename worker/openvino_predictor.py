@@ -26,11 +26,16 @@ def pixels_to_openvino(model: ServedModel) -> bool:
 class OpenVINOPredictor:
     """One model on the CPU. Not to be shared between threads."""
 
-    def __init__(self, model: ServedModel, *, threads: int, precision: str) -> None:
+    def __init__(
+        self, model: ServedModel, *, threads: int, precision: str, batches: bool = False
+    ) -> None:
+        """`batches`: whether several pictures may come at once."""
         metadata = export_metadata(model.path)
         self.names: dict[int, str] = dict(metadata["names"])
         self.task: str = metadata["task"]
-        self._network = OpenVINONetwork(model.path, openvino_options(threads, precision))
+        self._network = OpenVINONetwork(
+            model.path, openvino_options(threads, precision), own_networks=not batches
+        )
         self.ultralytics = predictor_around(model.path, metadata)
 
     def __call__(

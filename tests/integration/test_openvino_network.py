@@ -33,18 +33,14 @@ def picture() -> Pixels:
     ("precision", "confidence", "pixels"), [("f32", 0.0001, 0.01), ("auto", 0.03, 4.0)]
 )
 def test_a_network_of_one_size_answers_as_the_one_of_any(
-    export: Path,
-    picture: Pixels,
-    precision: str,
-    confidence: float,
-    pixels: float,
-    monkeypatch: pytest.MonkeyPatch,
+    export: Path, picture: Pixels, precision: str, confidence: float, pixels: float
 ) -> None:
-    network = OpenVINONetwork(export, openvino_options(1, precision))
+    options = openvino_options(1, precision)
+    network = OpenVINONetwork(export, options)
     batches = [cv2.resize(picture, (width, height))[None] for height, width in OWN_NETWORKS]
     own = [network(batch)[0].copy() for batch in batches]
     assert len(network._own) == len(OWN_NETWORKS)
-    monkeypatch.setattr("worker.openvino_network.OWN_NETWORKS", frozenset())
+    network = OpenVINONetwork(export, options, own_networks=False)
     for batch, given in zip(batches, own, strict=True):
         expected = network(batch)[0]
         assert np.abs(given[:, 4:] - expected[:, 4:]).max() < confidence
@@ -71,3 +67,14 @@ def test_what_came_before_does_not_change_an_answer(export: Path, picture: Pixel
     later = answers(long_running, batches)
     first = answers(OpenVINONetwork(export, options), batches[::-1])
     assert all(np.array_equal(later[key], first[key]) for key in first)
+
+
+@pytest.mark.parametrize("precision", ["f32", "auto"])
+def test_where_batches_come_a_picture_alone_is_answered_as_in_one(
+    export: Path, picture: Pixels, precision: str
+) -> None:
+    network = OpenVINONetwork(export, openvino_options(1, precision), own_networks=False)
+    batch = np.stack([cv2.resize(picture, (640, 480)), cv2.resize(picture[::-1], (640, 480))] * 2)
+    together = network(batch)[0].copy()
+    for number in range(len(batch)):
+        assert np.array_equal(network(batch[number : number + 1])[0][0], together[number])
