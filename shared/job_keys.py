@@ -10,7 +10,7 @@
 | `celery-task-meta-{id}` | string | result or failure, Celery's format | `RESULT_TTL_SECONDS` |
 | `{q}:staged:{id}:{attempt}` | string | a result on its way to the key above | 1 minute |
 | `{q}:events:{id}` | stream | state changes: `/events`, chaos audit | with the record |
-| `{q}:changes` | channel | `id state` at every change | - |
+| `{q}:changes` | channel | `id state` at every change after the first state | - |
 | `{q}:lane:{n}` | sorted set | queued ids by sequence number: position in O(log n) | until taken |
 | `{q}:clients` | hash | per client: its lane and its number of queued jobs | while it has any |
 | `{q}:leases` | sorted set | running ids by the time their lease ends | until finished |

@@ -1,4 +1,5 @@
-"""Owns how Celery is told where Redis is: `REDIS_URL` in the terms of kombu and Celery's backend.
+"""Owns how Celery speaks with Redis: `REDIS_URL` in the terms of kombu and Celery's backend, and
+acknowledgements that no job waits for.
 
 They write sentinels and sockets in another way than redis-py, and take TLS as a dictionary (Flower,
 too, looks for it there). The same URL must mean the same server to gateway and workers.
@@ -7,10 +8,13 @@ too, looks for it there). The same URL must mean the same server to gateway and 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
-from kombu.transport import TRANSPORT_ALIASES
+from kombu.asynchronous import get_event_loop
+from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
 
 from shared.redis_client import PrimaryConnection, TlsPrimaryConnection, sentinel_options
@@ -21,9 +25,65 @@ SOCKET_SECONDS = 3.0
 on it for ever, and with it the worker's event loop and the leases of the jobs that run."""
 
 
+ACK_SECONDS = 0.05
+"""How long an acknowledgement waits for a message to go with."""
+
+
+class QoS(kombu_redis.QoS):  # type: ignore[misc]
+    """Tells Redis which message is done together with which one came next.
+
+    Kombu waits for Redis twice between a job and the one after it, for each with a client made for
+    the purpose, while a pool process is idle. If the worker dies before Redis is told, the message
+    comes again after the visibility timeout, and is dropped then: its job has ended.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._acked: list[str] = []
+        self._client: Any = None
+
+    def ack(self, delivery_tag: str) -> None:
+        virtual.QoS.ack(self, delivery_tag)
+        self._acked.append(delivery_tag)
+        hub = get_event_loop()
+        if hub is None:
+            self._write_acks()
+        elif len(self._acked) == 1:
+            hub.call_later(ACK_SECONDS, self._write_acks)
+
+    @contextmanager
+    def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:
+        if self._client is None:
+            self._client = self.channel._create_client()
+        with super().pipe_or_acquire(pipe, client or self._client) as commands:
+            if self._acked and pipe is None:
+                commands.zrem(self.unacked_index_key, *self._acked)
+                commands.hdel(self.unacked_key, *self._acked)
+                self._acked = []
+            yield commands
+
+    def _write_acks(self) -> None:
+        if self._acked:
+            with self.pipe_or_acquire() as commands:
+                commands.execute()
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        self._write_acks()
+        super().restore_unacked_once(stderr)
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]
+    QoS = QoS
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    Channel = Channel
+
+
 class SentinelChannel(kombu_redis.SentinelChannel):  # type: ignore[misc]
     """Reconnects when a primary refuses to write; Celery's worker would end itself over that."""
 
+    QoS = QoS
     connection_class = PrimaryConnection
     connection_class_ssl = TlsPrimaryConnection
 
@@ -41,6 +101,8 @@ def broker_settings(url: str, transport_options: dict[str, Any]) -> dict[str, An
     celery_url = _celery_url(address)
     transport = {"socket_connect_timeout": SOCKET_SECONDS, "socket_timeout": SOCKET_SECONDS}
     where: dict[str, Any] = {}
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
     if address.service:
         TRANSPORT_ALIASES["sentinel"] = f"{__name__}:{SentinelTransport.__name__}"
         where = {"master_name": address.service, "sentinel_kwargs": sentinel_options(address)}

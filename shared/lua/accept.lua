@@ -53,7 +53,7 @@ for i = HEAD + 1, #ARGV, EACH do
   redis.call('EXPIRE', job_key(id), record_ttl)
   join_queue(id, lane, owner, size, seq)
   if message ~= '' then redis.call('LPUSH', list_key(lane), message) end
-  announce(id, 'queued', record_ttl)
+  record_event(id, 'queued', record_ttl)  -- nobody can be waiting for a job that was not there
   views[#views + 1] = view(id)
 end
 count('accepted', jobs)

@@ -14,12 +14,16 @@ local function dead_image_key(id) return P .. ':dead-image:' .. id end
 local function stat(name) return tonumber(redis.call('HGET', P .. ':stats', name) or '0') or 0 end
 local function count(name, by) redis.call('HINCRBY', P .. ':stats', name, by or 1) end
 
--- Every change of a job's state goes through here: to its own stream (kept with the job, so that
--- a client can resume) and to the one channel that gateways listen to.
-local function announce(id, state, ttl, ...)
+-- Every state of a job goes to its own stream, kept with the job, so that a client can resume.
+local function record_event(id, state, ttl, ...)
   local stream = P .. ':events:' .. id
   redis.call('XADD', stream, 'MAXLEN', '~', 64, '*', 'status', state, ...)
   redis.call('EXPIRE', stream, ttl)
+end
+
+-- Every change of it, also to the one channel that gateways listen to.
+local function announce(id, state, ttl, ...)
+  record_event(id, state, ttl, ...)
   redis.call('PUBLISH', P .. ':changes', id .. ' ' .. state)
 end
 

@@ -1,0 +1,77 @@
+"""When Redis is told that a message is done: with the next one, or soon, or at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from kombu.asynchronous import Hub, get_event_loop, set_event_loop
+
+from shared.settings import Settings
+from tests.support.stack import wait_until
+from worker.app import create_app
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(settings.redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def messages(settings: Settings) -> Iterator[Any]:
+    """A queue with three messages, as a worker sees it; its loop turns when a test says."""
+    before, loop = get_event_loop(), Hub()
+    set_event_loop(loop)
+    with create_app(settings).connection_for_read() as connection:
+        queue = connection.SimpleQueue(settings.yolo_queue)
+        for number in range(3):
+            queue.put({"number": number})
+        yield queue
+    set_event_loop(before)
+    loop.close()
+
+
+def unacked(server: redis.Redis) -> set[str]:
+    known = set(server.hkeys("unacked"))
+    assert known == set(server.zrange("unacked_index", 0, -1))
+    return known
+
+
+def test_an_acknowledgement_goes_with_the_next_message(server: redis.Redis, messages: Any) -> None:
+    first = messages.get(timeout=5)
+    assert unacked(server) == {first.delivery_tag}
+    first.ack()
+    assert unacked(server) == {first.delivery_tag}, "no job has waited for it"
+    second = messages.get(timeout=5)
+    assert unacked(server) == {second.delivery_tag}
+
+
+def test_without_another_message_it_goes_soon(server: redis.Redis, messages: Any) -> None:
+    messages.get(timeout=5).ack()
+    second = messages.get(timeout=5)
+    second.ack()
+    loop = get_event_loop()
+    wait_until(lambda: loop.run_once() or not unacked(server), seconds=5, what="Redis is told")
+
+
+def test_one_that_is_given_back_comes_again(server: redis.Redis, messages: Any) -> None:
+    first = messages.get(timeout=5)
+    messages.get(timeout=5).ack()
+    first.requeue()
+    left = [messages.get(timeout=5) for _ in range(2)]
+    assert sorted(message.payload["number"] for message in left) == [0, 2]
+    assert unacked(server) == {message.delivery_tag for message in left}
+
+
+def test_at_the_end_nothing_is_left_untold(server: redis.Redis, messages: Any) -> None:
+    first = messages.get(timeout=5)
+    second = messages.get(timeout=5)
+    first.ack()
+    messages.channel.connection.client.close()
+    assert unacked(server) == set()
+    left = server.lrange(messages.queue.name, 0, -1)
+    assert len(left) == 2, "the one that was never got, and the one that was never acknowledged"
+    assert sum(second.delivery_tag in text for text in left) == 1
