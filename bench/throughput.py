@@ -33,6 +33,7 @@ from tests.support.stack import ROOT, Stack, free_port, wait_until
 
 SIZES = ("small", "12 MP")
 CLIENTS = 8
+WARM_UP_SECONDS = 3.0
 POLL_SECONDS = 0.05
 RUNTIMES = {
     "PyTorch": {"YOLO_RUNTIME": "torch"},
@@ -190,8 +191,7 @@ async def load(port: int, images: list[bytes], seconds: float, client: Client) -
     """Closed loop: each client sends a picture, has its result, sends the next. The first seconds
     do not count."""
     done = 0
-    warm_up = min(3.0, seconds / 3)
-    begin = time.monotonic() + warm_up
+    begin = time.monotonic() + WARM_UP_SECONDS
 
     async def stream(number: int) -> None:
         nonlocal done
