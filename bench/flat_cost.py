@@ -105,6 +105,9 @@ async def levels(stack: Stack, pid: int, image: bytes) -> dict[str, dict[str, fl
         for depth in DEPTHS:
             while len(waiting) < depth:
                 waiting.append(await submit(image))
+            # Filling the queue makes Redis rewrite its file beside what is measured; at 10,000 jobs
+            # that goes on for seconds after the last of them.
+            wait_until(lambda: not rewriting(store), seconds=120, what="the file is rewritten")
             used = store.info("memory")["used_memory"] - empty
             submits, polls = [], []
             for _ in range(SAMPLES):
@@ -128,6 +131,10 @@ async def levels(stack: Stack, pid: int, image: bytes) -> dict[str, dict[str, fl
             data = padded(size)
             figures[f"{size} B"] = await redis_bytes(store, connection, data) / len(data)
     return figures
+
+
+def rewriting(store: redis.Redis) -> bool:
+    return bool(store.info("persistence")["aof_rewrite_in_progress"])
 
 
 def padded(size: int) -> bytes:
