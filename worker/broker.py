@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -23,7 +23,6 @@ from shared.redis_url import RedisAddress, parse
 SOCKET_SECONDS = 3.0
 """Of the broker connection. A server that is cut off closes nothing: without this a command waits
 on it for ever, and with it the worker's event loop and the leases of the jobs that run."""
-
 
 ACK_SECONDS = 0.05
 """How long an acknowledgement waits for a message to go with."""
@@ -48,7 +47,7 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         hub = get_event_loop()
         if hub is None:
             self._write_acks()
-        elif len(self._acked) == 1:
+        else:  # one timer each: a consumer that reconnects clears those that wait
             hub.call_later(ACK_SECONDS, self._write_acks)
 
     @contextmanager
@@ -68,7 +67,8 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
                 commands.execute()
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        self._write_acks()
+        with suppress(*self.channel.connection_errors):  # perhaps Redis is what went away
+            self._write_acks()
         super().restore_unacked_once(stderr)
 
 
