@@ -21,7 +21,7 @@ from shared.errors import IdempotencyConflict, QueueFull, StoreUnavailable
 from shared.job_keys import image_key, result_key, script
 from shared.job_store import Command, accept_arguments
 from shared.jobs import JobRecord, JobState, NewJob
-from shared.redis_client import UNAVAILABLE, connect_async, unavailable
+from shared.redis_client import UNAVAILABLE, connect_async, raise_refusal, unavailable
 from shared.settings import Settings
 
 SUBSCRIPTION_PING_SECONDS = 4.0
@@ -116,10 +116,13 @@ class JobIntake:
             pipe = self.redis.pipeline(transaction=False)
             for command in (*before, ("EVALSHA", script.sha, 1, self._queue, *args), *after):
                 pipe.execute_command(*command)
+            replies = await pipe.execute(raise_on_error=False)
             try:
-                return list(await pipe.execute())
+                raise_refusal(replies)
             except redis.exceptions.NoScriptError:  # the server was restarted
                 await self.redis.script_load(script.script)
+            else:
+                return replies
 
     # -- submitting -----------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from shared.celery_meta import failure_meta
 from shared.errors import AttemptsExhausted, JobError
 from shared.job_keys import dead_image_key, image_key, result_key, script, staged_key
 from shared.jobs import Attempt, JobRecord, JobState, NewJob
-from shared.redis_client import UNAVAILABLE, connect
+from shared.redis_client import UNAVAILABLE, connect, raise_refusal
 from shared.settings import Settings
 from shared.task_message import task_message
 
@@ -82,10 +82,13 @@ class JobStore:
             pipe = self.redis.pipeline(transaction=False)
             for command in (*before, ("EVALSHA", script.sha, 1, self._queue, *args), *after):
                 pipe.execute_command(*command)
+            replies = pipe.execute(raise_on_error=False)
             try:
-                return list(pipe.execute())
+                raise_refusal(replies)
             except redis.exceptions.NoScriptError:  # the server was restarted
                 self.redis.script_load(script.script)
+            else:
+                return list(replies)
 
     # -- an attempt ---------------------------------------------------------------------------
 

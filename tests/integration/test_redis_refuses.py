@@ -1,0 +1,88 @@
+"""A Redis that refuses a large picture: what the refusal costs, on both sides."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import redis
+
+from shared.celery_meta import success_meta
+from shared.errors import StoreUnavailable
+from shared.job_intake import JobIntake
+from shared.job_store import JobStore
+from tests.support.jobs import claimed, job
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+class Picture(bytes):
+    """Bytes whose end can be seen."""
+
+
+@contextmanager
+def no_room(store: JobStore) -> Iterator[None]:
+    used = store.redis.info("memory")["used_memory"]
+    store.redis.config_set("maxmemory", used + MIB // 4)
+    try:
+        yield
+    finally:
+        store.redis.config_set("maxmemory", 0)
+
+
+@contextmanager
+def only_reference_counts() -> Iterator[None]:
+    """Without the garbage collector, what refers to itself stays."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+async def test_a_refused_upload_is_gone_at_once(intake: JobIntake, store: JobStore) -> None:
+    size = 4 * MIB
+    kept = job(image=b"small")
+    await intake.accept(kept)  # scripts loaded, connection open
+    image = Picture(b"\xff\x00 " * (size // 3))
+    end = weakref.ref(mark := type("Mark", (), {})())
+    image.mark = mark  # type: ignore[attr-defined]
+    refused = job(image=image)
+    del mark, image
+    with no_room(store), only_reference_counts():
+        tracemalloc.start()
+        try:
+            with pytest.raises(StoreUnavailable, match="no memory left") as caught:
+                await intake.accept(refused)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        # The copy in the socket's buffer; redis-py's message would be fifteen times the upload.
+        assert peak < 2 * size, f"{peak / MIB:.0f} MiB for an upload of {size / MIB:.0f}"
+        assert len(str(caught.value.__cause__)) < 200
+        del caught, refused
+        assert end() is None, "something still holds the refused upload"
+    assert store.redis.llen("yolo") == 1
+
+
+async def test_a_refused_result_costs_a_worker_little(intake: JobIntake, store: JobStore) -> None:
+    record, _ = await intake.accept(job())
+    attempt = claimed(store, record.task_id)
+    meta = success_meta(record.task_id, {"by": 1}, b"\xff\x00 " * MIB)
+    with no_room(store):
+        tracemalloc.start()
+        try:
+            with pytest.raises(redis.OutOfMemoryError) as caught:
+                store.complete(attempt, meta)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 2 * len(meta), f"{peak / MIB:.0f} MiB for a result of {len(meta) / MIB:.0f}"
+    assert len(str(caught.value)) < 200
