@@ -15,6 +15,8 @@ from bench.report import RESULTS
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 
 COLOURS = {
     "limit": "#c3c7cf",
@@ -33,7 +35,7 @@ def main() -> None:
         draw(panel, size, runtimes)
     handles = {label: bar for panel in panels for bar, label in labelled(panel)}
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False
+        list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False
     )
     figure.suptitle(
         f"Images a second, {machine['cores']} cores ({machine['cpu']}), load generator included",
@@ -44,7 +46,7 @@ def main() -> None:
     print(f"wrote {path.relative_to(Path.cwd())}")
 
 
-def draw(panel: plt.Axes, size: str, runtimes: dict[str, dict[str, list[float]]]) -> None:
+def draw(panel: Axes, size: str, runtimes: dict[str, dict[str, list[float]]]) -> None:
     for place, systems in enumerate(runtimes.values()):
         for number, (system, colour) in enumerate(COLOURS.items()):
             if system not in systems:
@@ -60,7 +62,7 @@ def draw(panel: plt.Axes, size: str, runtimes: dict[str, dict[str, list[float]]]
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def labelled(panel: plt.Axes) -> list[tuple[object, str]]:
+def labelled(panel: Axes) -> list[tuple[Artist, str]]:
     handles, labels = panel.get_legend_handles_labels()
     return list(zip(handles, labels, strict=True))
 

@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import redis
 from PIL import Image
@@ -55,7 +56,7 @@ def main() -> None:
     save("flat_cost", runs, lines)
 
 
-def measure() -> dict[str, dict[str, float] | float]:
+def measure() -> dict[str, Any]:
     image = picture()
     environment = {
         "MAX_QUEUE_JOBS": "20000",
@@ -65,8 +66,9 @@ def measure() -> dict[str, dict[str, float] | float]:
     }
     with (
         tempfile.TemporaryDirectory() as folder,
-        Stack(Path(folder), redis_bytes=8 << 30, **environment) as stack,
+        Stack(Path(folder), **environment) as stack,
     ):
+        stack.redis.max_bytes = 8 << 30
         stack.redis.start()
         gateway = stack.start_gateway()
         # A few jobs done, so that there is a run time to estimate from; then all of it is held up.
@@ -87,9 +89,9 @@ async def finish(port: int, image: bytes, jobs: int) -> None:
             await connection.send(get(f"/result/{accepted.task_id()}?wait=60"))
 
 
-async def levels(stack: Stack, pid: int, image: bytes) -> dict[str, dict[str, float] | float]:
+async def levels(stack: Stack, pid: int, image: bytes) -> dict[str, Any]:
     store = redis.Redis(port=stack.redis.port)
-    figures: dict[str, dict[str, float] | float] = {}
+    figures: dict[str, Any] = {}
     waiting: list[str] = []
     source = random.Random(0)
     async with Connection("127.0.0.1", stack.port) as connection:

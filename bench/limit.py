@@ -37,7 +37,7 @@ def loop(
     be_quiet_and_offline()
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    served = prepare(Settings(yolo_model=weights, yolo_runtime=runtime))  # type: ignore[arg-type]
+    served = prepare(Settings(yolo_model=weights, yolo_runtime=runtime))
     model = YOLO(served.path, task=export_metadata(served.path).get("task"), verbose=False)
 
     def one(data: bytes) -> None:
@@ -79,7 +79,7 @@ def measure(
     running = [context.Process(target=loop, args=arguments) for _ in range(processes)]
     for process in running:
         process.start()
-    rate = sum(out.get(timeout=300) for _ in running)
+    rate: float = sum(out.get(timeout=300) for _ in running)
     for process in running:
         process.join()
     return rate

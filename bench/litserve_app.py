@@ -10,10 +10,9 @@ from typing import Any
 import cv2
 import litserve
 import numpy as np
-from fastapi import Request
 
 
-class YoloAPI(litserve.LitAPI):
+class YoloAPI(litserve.LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
         import torch
         from ultralytics import YOLO
@@ -33,8 +32,8 @@ class YoloAPI(litserve.LitAPI):
             compiled = compile_network(served.path, openvino_options(1, settings.yolo_precision))
             self.model.predictor.model.backend.ov_compiled_model = compiled
 
-    def decode_request(self, request: Request, **_: Any) -> bytes:
-        return bytes(request["file"].file.read())  # type: ignore[index]
+    def decode_request(self, request: Any, **_: Any) -> bytes:
+        return bytes(request["file"].file.read())
 
     def predict(self, data: bytes, **_: Any) -> dict[str, Any]:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -89,13 +90,10 @@ def starts(weights: str) -> list[float]:
             stack = Stack(Path(folder), YOLO_MODEL=weights, DATA_DIR=folder, **ports)
             stack.environment.pop("REDIS_URL")
             stack.environment["EMBEDDED_REDIS_PORT"] = str(free_port())
+            url = f"http://127.0.0.1:{ports['PORT']}"
             begin = time.monotonic()
             service = stack.spawn("up", sys.executable, "-m", "cli.main", "up")
-            wait_until(
-                lambda url=f"http://127.0.0.1:{ports['PORT']}": is_ready(url),
-                seconds=120,
-                what="the service is ready",
-            )
+            wait_until(partial(is_ready, url), seconds=120, what="the service is ready")
             times.append(time.monotonic() - begin)
             stop(service)
     return times[1:]
@@ -103,9 +101,10 @@ def starts(weights: str) -> list[float]:
 
 def is_ready(url: str) -> bool:
     try:
-        return httpx.get(url + "/ready", timeout=5).json().get("ready_processes", 0) >= 2
+        ready: int = httpx.get(url + "/ready", timeout=5).json().get("ready_processes", 0)
     except (httpx.TransportError, ValueError):
         return False
+    return ready >= 2
 
 
 def stop(service: subprocess.Popen[bytes]) -> None:

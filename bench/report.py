@@ -45,13 +45,14 @@ def earlier(name: str) -> Any:
 
 
 def describe_machine() -> dict[str, Any]:
+    module = sys.modules["__main__"].__spec__
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
         "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
-        "command": " ".join(["python -m", sys.modules["__main__"].__spec__.name, *_arguments()]),
+        "command": " ".join(["python -m", module.name if module else "?", *_arguments()]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
     }
 

@@ -61,5 +61,5 @@ def _no_decode(image: bytes, **_: Any) -> DecodedImage:
 
 
 detector.Detector = SimulatedDetector  # type: ignore[assignment, misc]
-job_runner.decode = _no_decode  # type: ignore[assignment]
+job_runner.decode = _no_decode  # type: ignore[attr-defined]
 pool_process.prepare_parent = lambda settings, hostname: pool_process.name_worker(hostname)

@@ -32,7 +32,7 @@ class EmbeddedRedis:
         self.folder = folder
         self.port = port
         self.url = f"redis://127.0.0.1:{port}/0"
-        self._max_bytes = max_bytes or _total_memory_bytes() // 4
+        self.max_bytes = max_bytes or _total_memory_bytes() // 4
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -61,7 +61,7 @@ class EmbeddedRedis:
             *("--rdbcompression", "no"),
             # A stream (the events of a job) starts with that much, 4096 unless told.
             *("--stream-node-max-bytes", "512"),
-            *("--maxmemory", str(self._max_bytes), "--maxmemory-policy", "noeviction"),
+            *("--maxmemory", str(self.max_bytes), "--maxmemory-policy", "noeviction"),
             *("--loglevel", "notice", "--logfile", str(log_path)),
         ]
         # A session of its own: Ctrl-C must not stop it before the workers have finished.

@@ -22,7 +22,7 @@ def test_a_flood_of_large_images_meets_bounds_everywhere(tmp_path: Path) -> None
     assert len(large) > 2 * MIB
     budget = 8 * len(large)
     with Stack(tmp_path, MAX_GATEWAY_UPLOAD_BYTES=str(budget), WORKER_CONCURRENCY="1") as stack:
-        stack.redis._max_bytes = REDIS_LIMIT
+        stack.redis.max_bytes = REDIS_LIMIT
         stack.redis.start()
         gateway = stack.start_gateway()
         before = resident_mib(gateway.pid)

@@ -39,9 +39,9 @@ def wait_until(condition: Callable[[], Any], *, seconds: float, what: str) -> An
 class Stack:
     """Start what a test needs of it; `stop` ends every process that is left."""
 
-    def __init__(self, folder: Path, redis_bytes: int = 1 << 30, **environment: str) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        self.redis = EmbeddedRedis(folder / "redis", free_port(), max_bytes=redis_bytes)
+        self.redis = EmbeddedRedis(folder / "redis", free_port(), max_bytes=1 << 30)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {
