@@ -2,8 +2,10 @@
 
 python -m bench.flat_cost
 
-Also what a waiting job takes in Redis, as a multiple of its upload, and what it takes in the
-gateway. The jobs wait: the only worker is busy for as long as the measurement lasts.
+Beside the service with the long queue a second one with 10 jobs waiting is asked in turn with it:
+the machine's own slow minutes, which change a millisecond by half, slow both. Also what a waiting
+job takes in Redis, as a multiple of its upload, and what it takes in the gateway. The jobs wait:
+the only worker is busy for as long as the measurement lasts.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,8 @@ from tests.support.images import encoded
 from tests.support.stack import Stack, wait_until
 
 DEPTHS = (10, 100, 1_000, 10_000)
-SAMPLES = 200
+SHALLOW = 10
+SAMPLES = 300
 UPLOADS = (50_000, 100_000, 137_419, 500_000, 2_000_000, 5_000_000)
 """Bytes; the third is ultralytics' bus.jpg."""
 
@@ -39,15 +44,17 @@ def main() -> None:
     arguments = parser.parse_args()
     runs = [measure() for _ in range(arguments.repeats)]
     lines = [
-        "Median milliseconds of each run: its median, smallest and largest over the runs.",
+        "Median of each run: its median, smallest and largest over the runs. Ratios are to a",
+        f"service with {SHALLOW} jobs waiting on the same machine, asked in turn with this one.",
         "",
-        "| jobs waiting | submit | poll | gateway, MiB | Redis, bytes a job / upload |",
-        "| --- | --- | --- | --- | --- |",
+        "| jobs waiting | submit, ms | ratio | poll, ms | ratio | gateway, MiB "
+        "| Redis, bytes a job / upload |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for depth in DEPTHS:
         cells = [
             spread([run[str(depth)][name] for run in runs], 2)
-            for name in ("submit", "poll", "gateway", "redis")
+            for name in ("submit", "submit_ratio", "poll", "poll_ratio", "gateway", "redis")
         ]
         lines.append(f"| {depth:,} | " + " | ".join(cells) + " |")
     lines += ["", "| upload, bytes | Redis, bytes a job / upload |", "| --- | --- |"]
@@ -58,20 +65,28 @@ def main() -> None:
 
 def measure() -> dict[str, Any]:
     image = picture()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        held_up(Path(folder, "deep"), image) as deep,
+        held_up(Path(folder, "shallow"), image) as shallow,
+    ):
+        return asyncio.run(compare(deep, shallow, image))
+
+
+@contextmanager
+def held_up(folder: Path, image: bytes) -> Iterator[Stack]:
+    """A service of which the only worker is busy, with a run time known to estimate from."""
     environment = {
         "MAX_QUEUE_JOBS": "20000",
         "MAX_QUEUE_BYTES": str(1 << 34),
         "TASK_TIME_LIMIT_SECONDS": "3600",
         "SIMULATED_MS": "3600000",
     }
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Stack(Path(folder), **environment) as stack,
-    ):
+    folder.mkdir()
+    with Stack(folder, **environment) as stack:
         stack.redis.max_bytes = 8 << 30
         stack.redis.start()
-        gateway = stack.start_gateway()
-        # A few jobs done, so that there is a run time to estimate from; then all of it is held up.
+        stack.gateway = stack.start_gateway()
         quick = stack.start_worker("quick", app="bench.simulated_app", SIMULATED_MS="20")
         stack.wait_ready(processes=2)
         asyncio.run(finish(stack.port, image, 20))
@@ -79,7 +94,7 @@ def measure() -> dict[str, Any]:
         quick.wait(30)
         stack.start_worker("held", app="bench.simulated_app")
         stack.wait_ready(processes=2)
-        return asyncio.run(levels(stack, gateway.pid, image))
+        yield stack
 
 
 async def finish(port: int, image: bytes, jobs: int) -> None:
@@ -89,49 +104,102 @@ async def finish(port: int, image: bytes, jobs: int) -> None:
             await connection.send(get(f"/result/{accepted.task_id()}?wait=60"))
 
 
-async def levels(stack: Stack, pid: int, image: bytes) -> dict[str, Any]:
-    store = redis.Redis(port=stack.redis.port)
+class Queue:
+    """The jobs that wait in one service, and how long it takes to answer about them."""
+
+    def __init__(self, stack: Stack, connection: Connection, image: bytes) -> None:
+        self.store = redis.Redis(port=stack.redis.port)
+        self._connection, self._image = connection, image
+        self._waiting: list[str] = []
+        self._held: list[str] = []
+        self._source = random.Random(0)
+        self.submits: list[float] = []
+        self.polls: list[float] = []
+
+    async def hold_up(self) -> None:
+        self._held = [await self.submit(self._image) for _ in range(2)]
+        wait_until(
+            lambda: self.store.zcard("yolo:leases") == 2, seconds=30, what="both are held up"
+        )
+
+    def used_bytes(self) -> int:
+        return int(self.store.info("memory")["used_memory"])
+
+    async def submit(self, data: bytes) -> str:
+        answer = await self._connection.send(post_image("/predict/", data))
+        assert answer.status == 201, answer.body
+        return answer.task_id()
+
+    async def cancel(self, task_id: str) -> None:
+        await self._connection.send(delete(task_id))
+
+    async def fill(self, depth: int) -> float:
+        """Until so many wait. Returns what each of the new ones takes in Redis, in bytes."""
+        before, new = self.used_bytes(), depth - len(self._waiting)
+        while len(self._waiting) < depth:
+            self._waiting.append(await self.submit(self._image))
+        # Filling the queue makes Redis rewrite its file beside what is measured; at 10,000 jobs
+        # that goes on for seconds after the last of them.
+        wait_until(lambda: not rewriting(self.store), seconds=120, what="the file is rewritten")
+        return (self.used_bytes() - before) / new
+
+    def forget_samples(self) -> None:
+        self.submits, self.polls = [], []
+
+    async def sample(self) -> None:
+        begin = time.perf_counter()
+        task_id = await self.submit(self._image)
+        self.submits.append((time.perf_counter() - begin) * 1000)
+        await self.cancel(task_id)
+        begin = time.perf_counter()
+        answer = await self._connection.send(get(f"/result/{self._source.choice(self._waiting)}"))
+        self.polls.append((time.perf_counter() - begin) * 1000)
+        assert b'"eta_seconds"' in answer.body, answer.body
+
+    async def empty(self) -> None:
+        for task_id in (*self._waiting, *self._held):
+            await self.cancel(task_id)
+
+    async def bytes_of(self, data: bytes) -> float:
+        """What one waiting job takes in Redis, from twenty."""
+        begin = self.used_bytes()
+        ids = [await self.submit(data) for _ in range(20)]
+        used = (self.used_bytes() - begin) / len(ids)
+        for task_id in ids:
+            await self.cancel(task_id)
+        return used
+
+
+async def compare(deep: Stack, shallow: Stack, image: bytes) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    waiting: list[str] = []
-    source = random.Random(0)
-    async with Connection("127.0.0.1", stack.port) as connection:
-
-        async def submit(data: bytes) -> str:
-            answer = await connection.send(post_image("/predict/", data))
-            assert answer.status == 201, answer.body
-            return answer.task_id()
-
-        held = [await submit(image) for _ in range(2)]
-        wait_until(lambda: store.zcard("yolo:leases") == 2, seconds=30, what="both are held up")
-        empty = store.info("memory")["used_memory"]
+    async with (
+        Connection("127.0.0.1", deep.port) as to_deep,
+        Connection("127.0.0.1", shallow.port) as to_shallow,
+    ):
+        long, short = Queue(deep, to_deep, image), Queue(shallow, to_shallow, image)
+        for queue in (long, short):
+            await queue.hold_up()
+        await short.fill(SHALLOW)
         for depth in DEPTHS:
-            while len(waiting) < depth:
-                waiting.append(await submit(image))
-            # Filling the queue makes Redis rewrite its file beside what is measured; at 10,000 jobs
-            # that goes on for seconds after the last of them.
-            wait_until(lambda: not rewriting(store), seconds=120, what="the file is rewritten")
-            used = store.info("memory")["used_memory"] - empty
-            submits, polls = [], []
+            in_redis = await long.fill(depth)
+            for queue in (long, short):
+                queue.forget_samples()
             for _ in range(SAMPLES):
-                begin = time.perf_counter()
-                task_id = await submit(image)
-                submits.append((time.perf_counter() - begin) * 1000)
-                await connection.send(delete(task_id))
-                begin = time.perf_counter()
-                answer = await connection.send(get(f"/result/{source.choice(waiting)}"))
-                polls.append((time.perf_counter() - begin) * 1000)
-                assert b'"eta_seconds"' in answer.body, answer.body
+                await long.sample()
+                await short.sample()
+            submit, poll = statistics.median(long.submits), statistics.median(long.polls)
             figures[str(depth)] = {
-                "submit": statistics.median(submits),
-                "poll": statistics.median(polls),
-                "gateway": resident_mib(pid),
-                "redis": used / len(waiting) / len(image),
+                "submit": submit,
+                "submit_ratio": submit / statistics.median(short.submits),
+                "poll": poll,
+                "poll_ratio": poll / statistics.median(short.polls),
+                "gateway": resident_mib(deep.gateway.pid),
+                "redis": in_redis / len(image),
             }
-        for task_id in (*waiting, *held):
-            await connection.send(delete(task_id))
+        await long.empty()
         for size in UPLOADS:
             data = padded(size)
-            figures[f"{size} B"] = await redis_bytes(store, connection, data) / len(data)
+            figures[f"{size} B"] = await long.bytes_of(data) / len(data)
     return figures
 
 
@@ -147,20 +215,6 @@ def padded(size: int) -> bytes:
         body = min(missing - 4, 65_533)
         comments += b"\xff\xfe" + (body + 2).to_bytes(2) + bytes(body)
     return data[:2] + comments + data[2:]
-
-
-async def redis_bytes(store: redis.Redis, connection: Connection, data: bytes) -> float:
-    """Of one waiting job, from twenty."""
-    begin = store.info("memory")["used_memory"]
-    ids = []
-    for _ in range(20):
-        answer = await connection.send(post_image("/predict/", data))
-        assert answer.status == 201, answer.body
-        ids.append(answer.task_id())
-    used = (store.info("memory")["used_memory"] - begin) / len(ids)
-    for task_id in ids:
-        await connection.send(delete(task_id))
-    return float(used)
 
 
 def delete(task_id: str) -> bytes:

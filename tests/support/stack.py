@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,9 +23,13 @@ DEMO_MODEL = ROOT / "models" / "demo.pt"
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below those that the system gives to outgoing connections: one of them, or a client that
+    knocks before the server is up, could take the port before the server does."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(condition: Callable[[], Any], *, seconds: float, what: str) -> Any:
@@ -70,7 +75,12 @@ class Stack:
 
     def start_gateway(self) -> subprocess.Popen[bytes]:
         gateway = self.spawn("api", sys.executable, "-m", "api")
-        wait_until(lambda: self.answers("/health"), seconds=30, what="the gateway answers")
+
+        def answers() -> bool:
+            assert gateway.poll() is None, f"the gateway ended with {gateway.returncode}"
+            return self.answers("/health")
+
+        self._wait_until(answers, seconds=30, what="the gateway answers")
         return gateway
 
     def start_worker(
@@ -118,8 +128,12 @@ class Stack:
                 return False
             return answer.status_code == 200 and answer.json()["ready_processes"] >= processes
 
+        self._wait_until(ready, seconds=seconds, what=f"{processes} processes are ready")
+
+    def _wait_until(self, condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+        """With what the processes said, if it is in vain."""
         try:
-            wait_until(ready, seconds=seconds, what=f"{processes} processes are ready")
+            wait_until(condition, seconds=seconds, what=what)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.logs()[-6000:]}") from None
 
