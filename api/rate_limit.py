@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from limits import RateLimitItem, parse_many
@@ -10,7 +9,7 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from shared.errors import TooManyRequests
-from shared.redis_client import UNAVAILABLE, connect_async, unavailable
+from shared.redis_client import bounded, connect_async
 from shared.settings import Settings
 
 
@@ -35,13 +34,10 @@ class RateLimiter:
     async def check(self, client: str) -> None:
         """Count one submission. Raises `TooManyRequests` when there were too many."""
         for limit in self._limits:
-            try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    if await self._window.hit(limit, client):
-                        continue
-                    stats = await self._window.get_window_stats(limit, client)
-            except UNAVAILABLE as error:
-                raise unavailable(error) from error
+            async with bounded(self._timeout_seconds):
+                if await self._window.hit(limit, client):
+                    continue
+                stats = await self._window.get_window_stats(limit, client)
             raise TooManyRequests(
                 f"More than {limit} from this client.",
                 retry_after_seconds=max(1.0, stats.reset_time - time.time()),

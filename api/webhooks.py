@@ -21,8 +21,9 @@ from standardwebhooks import Webhook as Signer
 from api.background import end_tasks
 from api.job_view import job_object
 from shared.errors import InvalidParameter, StoreUnavailable
-from shared.job_intake import JobIntake, Webhook
+from shared.job_intake import JobIntake
 from shared.settings import Settings
+from shared.webhook_outbox import Webhook, WebhookOutbox
 
 log = logging.getLogger("yolo_queue.webhooks")
 
@@ -54,6 +55,7 @@ class WebhookSender:
     def __init__(self, settings: Settings, intake: JobIntake) -> None:
         self._settings = settings
         self._intake = intake
+        self._outbox = WebhookOutbox(intake.redis, settings)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -67,7 +69,7 @@ class WebhookSender:
     async def _run(self) -> None:
         while True:
             try:
-                webhook = await self._intake.due_webhook(lease_seconds=3 * TIMEOUT_SECONDS)
+                webhook = await self._outbox.take_due(lease_seconds=3 * TIMEOUT_SECONDS)
                 if webhook:
                     await self._deliver(webhook)
                     continue
@@ -80,24 +82,24 @@ class WebhookSender:
     async def _deliver(self, webhook: Webhook) -> None:
         payload = webhook.payload or await self._payload(webhook)
         if payload is None:
-            await self._intake.settle_webhook(webhook.task_id)
+            await self._outbox.settle(webhook.task_id)
             return
         try:
             status = await self._post(webhook, payload)
             arrived, outcome = 200 <= status < 300, f"answered {status}"
         except Forbidden as error:
             log.warning("%s: webhook refused: %s", webhook.task_id, error)
-            await self._intake.settle_webhook(webhook.task_id)
+            await self._outbox.settle(webhook.task_id)
             return
         except (httpx.HTTPError, OSError) as error:
             arrived, outcome = False, type(error).__name__
         if arrived or webhook.attempt > len(BACKOFF_SECONDS):
             log.info("%s: webhook %s", webhook.task_id, "delivered" if arrived else "given up")
-            await self._intake.settle_webhook(webhook.task_id)
+            await self._outbox.settle(webhook.task_id)
             return
         pause = BACKOFF_SECONDS[webhook.attempt - 1]
         log.info("%s: webhook %s; again in %d s", webhook.task_id, outcome, pause)
-        await self._intake.postpone_webhook(webhook.task_id, pause)
+        await self._outbox.postpone(webhook.task_id, pause)
 
     async def _payload(self, webhook: Webhook) -> bytes | None:
         """The finished job without its picture, kept for later tries."""
@@ -109,7 +111,7 @@ class WebhookSender:
         job.pop("image", None)
         notice = {"type": f"job.{job['status']}", "timestamp": job["finished_at"], "data": job}
         payload = json.dumps(notice).encode()
-        await self._intake.keep_webhook_payload(webhook.task_id, payload)
+        await self._outbox.keep_payload(webhook.task_id, payload)
         return payload
 
     async def _post(self, webhook: Webhook, payload: bytes) -> int:

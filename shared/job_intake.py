@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +17,11 @@ import redis
 
 from shared.celery_meta import result_of
 from shared.errors import IdempotencyConflict, QueueFull, StoreUnavailable
-from shared.job_keys import image_key, result_key, script
-from shared.job_store import Command, accept_arguments
+from shared.job_keys import image_key, result_key
+from shared.job_store import accept_arguments
 from shared.jobs import JobRecord, JobState, NewJob
-from shared.redis_client import UNAVAILABLE, connect_async, raise_refusal, unavailable
+from shared.lua_scripts import AsyncLuaScripts
+from shared.redis_client import bounded, connect_async, unavailable
 from shared.settings import Settings
 
 SUBSCRIPTION_PING_SECONDS = 4.0
@@ -52,16 +52,6 @@ class RedisMemory:
     max_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
-    """A finished job's notice on its way; `attempt` counts from 1, `payload` is None at first."""
-
-    task_id: str
-    url: str
-    attempt: int
-    payload: bytes | None
-
-
 class JobIntake:
     """One instance a gateway. Every method raises `StoreUnavailable` when Redis does not answer."""
 
@@ -72,10 +62,9 @@ class JobIntake:
         self._images = (
             connect_async(settings.image_redis_url) if settings.image_redis_url else self.redis
         )
-        self._scripts = {
-            name: self.redis.register_script(script(name))
-            for name in ("accept", "read", "queue", "cancel", "changes", "webhooks")
-        }
+        self._lua = AsyncLuaScripts(
+            self.redis, self._queue, "accept", "read", "queue", "cancel", "changes"
+        )
         self._queue_seen_at = -math.inf
         self._queue_seen: QueueState | None = None
         self._memory_checked_at = -math.inf
@@ -88,41 +77,10 @@ class JobIntake:
         if self._images is not self.redis:
             await self._images.aclose()
 
-    @asynccontextmanager
-    async def _store(self, writing: int = 0) -> AsyncIterator[None]:
-        """Bounds every visit to Redis, retries and reconnects included.
-
-        `writing`: bytes of images that are sent. Many large ones at once take their time on a
-        machine with few cores, without Redis being away.
-        """
-        seconds = self._settings.redis_timeout_seconds + _seconds_to_write(writing)
-        try:
-            async with asyncio.timeout(seconds):
-                yield
-        except (TimeoutError, redis.OutOfMemoryError, *UNAVAILABLE) as error:
-            raise unavailable(error) from error
-
-    async def _run(self, name: str, *args: Any) -> Any:
-        return await self._scripts[name](keys=[self._queue], args=list(args))
-
-    async def _run_among(
-        self, name: str, *args: Any, before: Sequence[Command] = (), after: Sequence[Command] = ()
-    ) -> list[Any]:
-        """A script and plain commands around it, in one round trip: what each of them gave.
-
-        redis-py's own scripts, in a pipeline, first ask the server whether it knows them."""
-        script = self._scripts[name]
-        while True:
-            pipe = self.redis.pipeline(transaction=False)
-            for command in (*before, ("EVALSHA", script.sha, 1, self._queue, *args), *after):
-                pipe.execute_command(*command)
-            replies = await pipe.execute(raise_on_error=False)
-            try:
-                raise_refusal(replies)
-            except redis.exceptions.NoScriptError:  # the server was restarted
-                await self.redis.script_load(script.script)
-            else:
-                return replies
+    def _visit(self, writing: int = 0) -> AbstractAsyncContextManager[None]:
+        """`writing`: bytes of images that are sent. Many large ones at once take their time on a
+        machine with few cores, without Redis being away."""
+        return bounded(self._settings.redis_timeout_seconds + _seconds_to_write(writing))
 
     # -- submitting -----------------------------------------------------------------------------
 
@@ -133,7 +91,7 @@ class JobIntake:
         """
         now = asyncio.get_running_loop().time()
         queue = self._queue_seen
-        async with self._store():
+        async with self._visit():
             if queue is None or now - self._queue_seen_at > ADMISSION_SECONDS:
                 queue = self._queue_seen = await self.queue()
                 self._queue_seen_at = now
@@ -159,13 +117,13 @@ class JobIntake:
         keys = [image_key(self._queue, job.task_id) for job in jobs]
         images = [("SET", key, job.image, "EX", ttl) for key, job in zip(keys, jobs, strict=True)]
         arguments = accept_arguments(jobs, settings)
-        async with self._store(writing=sum(len(job.image) for job in jobs)):
+        async with self._visit(writing=sum(len(job.image) for job in jobs)):
             if self._images is self.redis:
-                *_, (status, rest) = await self._run_among("accept", *arguments, before=images)
+                *_, (status, rest) = await self._lua.run_among("accept", *arguments, before=images)
             else:
                 for key, job in zip(keys, jobs, strict=True):
                     await self._images.set(key, job.image, ex=ttl)
-                status, rest = await self._run("accept", *arguments)
+                status, rest = await self._lua.run("accept", *arguments)
             if status != b"accepted":
                 await self._images.unlink(*keys)
         if status == b"unstored":  # its time to live was over before the record could be made
@@ -182,8 +140,8 @@ class JobIntake:
     async def cancel(self, task_id: str) -> tuple[JobRecord, bool]:
         """Cancel a job. Returns its record and whether this did it (False: it had ended)."""
         settings = self._settings
-        async with self._store():
-            status, view = await self._run(
+        async with self._visit():
+            status, view = await self._lua.run(
                 "cancel",
                 task_id,
                 settings.result_ttl_seconds,
@@ -192,7 +150,7 @@ class JobIntake:
         if status == b"cancelled" and self._images is not self.redis:
             # It is cancelled by now, whatever becomes of the image: its time to live is the net.
             with suppress(StoreUnavailable):
-                async with self._store():
+                async with self._visit():
                     await self._images.unlink(image_key(self._queue, task_id))
         return _record(view), status == b"cancelled"
 
@@ -230,8 +188,8 @@ class JobIntake:
     ) -> tuple[JobRecord, memoryview | None] | None:
         """A job's record and, when completed, its result as JSON text. None: no such job."""
         settings = self._settings
-        async with self._store():
-            record, *rest = await self._run_among(
+        async with self._visit():
+            record, *rest = await self._lua.run_among(
                 "read",
                 task_id,
                 settings.result_ttl_seconds,
@@ -251,8 +209,8 @@ class JobIntake:
         self, task_id: str, after: str
     ) -> tuple[list[tuple[str, dict[str, str]]], JobRecord | None]:
         """A job's events (id, fields) after the event `after` ("" for all), and its record now."""
-        async with self._store():
-            entries, view = await self._run("changes", task_id, after)
+        async with self._visit():
+            entries, view = await self._lua.run("changes", task_id, after)
         events = [
             (
                 entry_id.decode(),
@@ -285,51 +243,21 @@ class JobIntake:
 
     async def model(self) -> dict[str, Any] | None:
         """The model that workers serve, as the last one to load it described it."""
-        async with self._store():
+        async with self._visit():
             text = await self.redis.get(f"{self._queue}:model")
         return json.loads(text) if text else None
 
-    # -- webhooks -------------------------------------------------------------------------------
-
-    async def due_webhook(self, lease_seconds: float) -> Webhook | None:
-        """Take a webhook that is due; it comes back after `lease_seconds` unless settled."""
-        async with self._store():
-            found = await self._run("webhooks", int(lease_seconds * 1000))
-        if not found:
-            return None
-        task_id, attempt, (url, payload, _) = found
-        if url is None:  # its letter outlived its time
-            await self.settle_webhook(task_id.decode())
-            return None
-        return Webhook(task_id.decode(), url.decode(), int(attempt), payload)
-
-    async def keep_webhook_payload(self, task_id: str, payload: bytes) -> None:
-        """Keep what is sent, so that a later try sends the same after the job is gone."""
-        async with self._store():
-            await self.redis.hset(f"{self._queue}:webhook:{task_id}", "payload", payload)
-
-    async def postpone_webhook(self, task_id: str, seconds: float) -> None:
-        due_ms = int((time.time() + seconds) * 1000)
-        async with self._store():
-            await self.redis.zadd(f"{self._queue}:webhooks", {task_id: due_ms})
-
-    async def settle_webhook(self, task_id: str) -> None:
-        """Delivered, or given up."""
-        async with self._store():
-            await self.redis.zrem(f"{self._queue}:webhooks", task_id)
-            await self.redis.unlink(f"{self._queue}:webhook:{task_id}")
-
     async def memory(self) -> dict[str, RedisMemory]:
         """Of the Redis that holds the `jobs`, and of another that holds the `images`, if any."""
-        async with self._store():
+        async with self._visit():
             memory = {"jobs": await _memory_of(self.redis)}
             if self._images is not self.redis:
                 memory["images"] = await _memory_of(self._images)
         return memory
 
     async def queue(self) -> QueueState:
-        async with self._store():
-            reply = await self._run("queue")
+        async with self._visit():
+            reply = await self._lua.run("queue")
         depth, in_flight, oldest_ms, slots, interval_us, stats, workers, dead, _now = reply
         return QueueState(
             depth=depth,

@@ -16,14 +16,12 @@ import redis
 
 from shared.celery_meta import failure_meta
 from shared.errors import AttemptsExhausted, JobError
-from shared.job_keys import dead_image_key, image_key, result_key, script, staged_key
+from shared.job_keys import dead_image_key, image_key, result_key, staged_key
 from shared.jobs import Attempt, JobRecord, JobState, NewJob
-from shared.redis_client import UNAVAILABLE, connect, raise_refusal
+from shared.lua_scripts import LuaScripts
+from shared.redis_client import UNAVAILABLE, connect
 from shared.settings import Settings
 from shared.task_message import task_message
-
-Command = tuple[Any, ...]
-"""What `execute_command` takes."""
 
 STAGED_SECONDS = 60
 """How long a result may take from its being set to its commit, right behind it."""
@@ -54,41 +52,12 @@ class JobStore:
             if settings.image_redis_url
             else self.redis
         )
-        self._scripts = {
-            name: self.redis.register_script(script(name))
-            for name in (
-                "accept",
-                "claim",
-                "claim_more",
-                "finish",
-                "abandon",
-                "heartbeat",
-                "leave",
-                "republish",
-            )
-        }
-
-    def _run(self, name: str, *args: Any) -> Any:
-        return self._scripts[name](keys=[self._queue], args=list(args))
-
-    def _run_among(
-        self, name: str, *args: Any, before: Sequence[Command] = (), after: Sequence[Command] = ()
-    ) -> list[Any]:
-        """A script and plain commands around it, in one round trip: what each of them gave.
-
-        redis-py's own scripts, in a pipeline, first ask the server whether it knows them."""
-        script = self._scripts[name]
-        while True:
-            pipe = self.redis.pipeline(transaction=False)
-            for command in (*before, ("EVALSHA", script.sha, 1, self._queue, *args), *after):
-                pipe.execute_command(*command)
-            replies = pipe.execute(raise_on_error=False)
-            try:
-                raise_refusal(replies)
-            except redis.exceptions.NoScriptError:  # the server was restarted
-                self.redis.script_load(script.script)
-            else:
-                return list(replies)
+        self._lua = LuaScripts(
+            self.redis,
+            self._queue,
+            *("accept", "claim", "claim_more", "finish", "abandon", "heartbeat", "leave"),
+            "republish",
+        )
 
     # -- an attempt ---------------------------------------------------------------------------
 
@@ -96,7 +65,7 @@ class JobStore:
         """Start an attempt, or say why not: `unknown`, `running` (elsewhere) or `finished`."""
         settings = self._settings
         here = self.images is self.redis
-        (status, *rest), *image = self._run_among(
+        (status, *rest), *image = self._lua.run_among(
             "claim",
             task_id,
             worker,
@@ -117,7 +86,7 @@ class JobStore:
         Not safe to repeat: what an answer that was lost had claimed waits for its lease to run out.
         """
         settings = self._settings
-        mates = self._run(
+        mates = self._lua.run(
             "claim_more",
             attempt.task_id,
             attempt.number,
@@ -136,7 +105,7 @@ class JobStore:
         its image inline, so that it takes no place in the queue's bounds and needs no message."""
         key = image_key(self._queue, job.task_id)
         self.images.set(key, job.image, ex=self._settings.record_ttl_seconds)
-        status, _ = self._run("accept", *accept_arguments([job], self._settings, adopt=adopt))
+        status, _ = self._lua.run("accept", *accept_arguments([job], self._settings, adopt=adopt))
         if status != b"accepted":
             self.images.unlink(key)
         return bool(status == b"accepted")
@@ -168,7 +137,7 @@ class JobStore:
         self, attempt: Attempt, state: JobState, celery_meta: bytes, error: JobError | None
     ) -> bool:
         staged = staged_key(self._queue, attempt.task_id, attempt.number)
-        _, committed = self._run_among(
+        _, committed = self._lua.run_among(
             "finish",
             attempt.task_id,
             attempt.number,
@@ -196,7 +165,7 @@ class JobStore:
         """
         settings = self._settings
         error = AttemptsExhausted(reason, settings.max_attempts)
-        status, *rest = self._run(
+        status, *rest = self._lua.run(
             "abandon",
             task_id,
             "" if attempt is None else attempt,
@@ -226,7 +195,7 @@ class JobStore:
     def heartbeat(self, worker: str, report: dict[str, Any], running: Iterable[str]) -> Recovered:
         """Renew the leases of `running`, report, and take care of what nobody holds any more."""
         settings = self._settings
-        lost, vanished = self._run(
+        lost, vanished = self._lua.run(
             "heartbeat",
             worker,
             json.dumps(report),
@@ -242,7 +211,7 @@ class JobStore:
             for task_id, number in lost
         ]
         republished = sum(
-            self._run("republish", task_id, task_message(task_id.decode(), self._queue))
+            self._lua.run("republish", task_id, task_message(task_id.decode(), self._queue))
             for task_id, _ in vanished
         )
         return Recovered(outcomes.count("requeued"), outcomes.count("dead"), republished)
@@ -254,7 +223,7 @@ class JobStore:
 
     def leave(self, worker: str) -> None:
         """Take the worker off the list at once, rather than after three missed heartbeats."""
-        self._run("leave", worker)
+        self._lua.run("leave", worker)
 
 
 def _attempt(flat: Sequence[bytes], image: bytes | None = None) -> Attempt:

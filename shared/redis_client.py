@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import redis
@@ -154,6 +157,19 @@ def _server_options(address: RedisAddress) -> dict[str, Any]:
 
 def _tls_options(address: RedisAddress) -> dict[str, Any]:
     return {} if address.tls is None else {"ssl": True, **address.tls}
+
+
+@asynccontextmanager
+async def bounded(seconds: float) -> AsyncIterator[None]:
+    """A visit to Redis, retries and reconnects included, that takes so long at most.
+
+    Raises `StoreUnavailable` if Redis does not answer in time or has no memory left.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except (TimeoutError, redis.OutOfMemoryError, *UNAVAILABLE) as error:
+        raise unavailable(error) from error
 
 
 def raise_refusal(replies: list[Any]) -> None:

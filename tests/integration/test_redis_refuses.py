@@ -11,10 +11,12 @@ from contextlib import contextmanager
 import pytest
 import redis
 
+from api.rate_limit import RateLimiter
 from shared.celery_meta import success_meta
 from shared.errors import StoreUnavailable
 from shared.job_intake import JobIntake
 from shared.job_store import JobStore
+from shared.settings import Settings
 from tests.support.jobs import claimed, job
 
 pytestmark = pytest.mark.anyio
@@ -86,3 +88,14 @@ async def test_a_refused_result_costs_a_worker_little(intake: JobIntake, store: 
             tracemalloc.stop()
     assert peak < 2 * len(meta), f"{peak / MIB:.0f} MiB for a result of {len(meta) / MIB:.0f}"
     assert len(str(caught.value)) < 200
+
+
+async def test_a_full_redis_counts_no_submission(settings: Settings, store: JobStore) -> None:
+    limiter = RateLimiter(settings.model_copy(update={"rate_limit": "5/minute"}))
+    store.redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreUnavailable, match="no memory left"):
+            await limiter.check("a client")
+    finally:
+        store.redis.config_set("maxmemory", 0)
+        await limiter.close()
