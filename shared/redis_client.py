@@ -169,7 +169,9 @@ async def bounded(seconds: float) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except (TimeoutError, redis.OutOfMemoryError, *UNAVAILABLE) as error:
-        raise unavailable(error) from error
+        # Where redis-py raises it, a local variable refers to it: a circle around all that the
+        # frames on the way hold, which may be an upload.
+        raise unavailable(error) from error.with_traceback(None)
 
 
 def raise_refusal(replies: list[Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 import weakref
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -47,6 +47,15 @@ def only_reference_counts() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+@pytest.fixture(params=["images with the jobs", "images elsewhere"])
+async def intake(settings: Settings, request: pytest.FixtureRequest) -> AsyncIterator[JobIntake]:
+    if request.param == "images elsewhere":  # another database stands for another server
+        settings = settings.model_copy(update={"image_redis_url": settings.redis_url[:-1] + "1"})
+    intake = JobIntake(settings)
+    yield intake
+    await intake.close()
 
 
 async def test_a_refused_upload_is_gone_at_once(intake: JobIntake, store: JobStore) -> None:
