@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from queue import Empty
 from typing import Any
 from urllib.parse import quote
 
@@ -75,6 +76,10 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
 class Channel(kombu_redis.Channel):  # type: ignore[misc]
     QoS = QoS
 
+    def close(self) -> None:
+        _end_poll(self)
+        super().close()
+
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
     Channel = Channel
@@ -87,9 +92,25 @@ class SentinelChannel(kombu_redis.SentinelChannel):  # type: ignore[misc]
     connection_class = PrimaryConnection
     connection_class_ssl = TlsPrimaryConnection
 
+    def close(self) -> None:
+        _end_poll(self)
+        super().close()
+
 
 class SentinelTransport(kombu_redis.SentinelTransport):  # type: ignore[misc]
     Channel = SentinelChannel
+
+
+def _end_poll(channel: Any) -> None:
+    """Read what the channel has asked for, if Redis is there to give it.
+
+    Kombu gives up closing if it is not. When Celery closes a second time, the channel has lost
+    its way to Redis and says so with an error that ends the worker
+    (https://github.com/celery/kombu/issues/582).
+    """
+    if channel._in_poll:
+        with suppress(Empty, *channel.connection_errors):
+            channel._brpop_read()
 
 
 _VERIFY = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}

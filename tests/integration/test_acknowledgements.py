@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from kombu import Consumer, Exchange, Queue
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
+from kombu.common import ignore_errors
 
+from cli.embedded_redis import EmbeddedRedis
 from shared.settings import Settings
-from tests.support.stack import wait_until
+from tests.support.stack import free_port, wait_until
 from worker.app import create_app
 
 
@@ -75,3 +80,22 @@ def test_at_the_end_nothing_is_left_untold(server: redis.Redis, messages: Any) -
     left = server.lrange(messages.queue.name, 0, -1)
     assert len(left) == 2, "the one that was never got, and the one that was never acknowledged"
     assert sum(second.delivery_tag in text for text in left) == 1
+
+
+def test_a_lost_connection_can_be_closed(tmp_path: Path) -> None:
+    """With one message in hand and another asked for, by the steps of Celery's worker: it ends
+    itself over any error in the second."""
+    server = EmbeddedRedis(tmp_path, free_port())
+    server.start()
+    connection = create_app(Settings(redis_url=server.url)).connection_for_read()
+    queue = connection.SimpleQueue("yolo")
+    queue.put({"number": 0})
+    replies = Queue("replies", Exchange("replies", type="fanout"), auto_delete=True)
+    with suppress(*connection.connection_errors), Consumer(connection.channel(), [replies]):
+        queue.get(timeout=5)
+        queue.channel._brpop_start()
+        server.kill()
+    with suppress(Exception):
+        connection.collect(socket_timeout=1)
+    ignore_errors(connection, connection.close)
+    assert queue.channel.closed
