@@ -32,6 +32,7 @@ ROUND = (
     "pool process SIGKILL",
     "Redis paused",
     "worker paused",
+    "connections cut",
     "gateway SIGKILL",
     "worker SIGTERM",
 )

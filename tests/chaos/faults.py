@@ -53,6 +53,7 @@ class Saboteur:
             "gateway SIGKILL": lambda: self.restart_gateway(signal.SIGKILL),
             "Redis SIGKILL": self.kill_redis,
             "Redis paused": self.pause_redis,
+            "connections cut": self.cut_connections,
         }
 
     def kill_pool_process(self) -> None:
@@ -111,6 +112,15 @@ class Saboteur:
         self._expect_refusal()
         time.sleep(3)
         os.kill(self._stack.redis.pid, signal.SIGCONT)
+        fault.recovered_seconds = self._until_work_flows()
+
+    def cut_connections(self) -> None:
+        """As a proxy or a network does: Redis is there, and everybody has to come again."""
+        fault = self._note("connections cut", [])
+        kinds = ["normal", "pubsub"]
+        self._random.shuffle(kinds)
+        for kind in kinds:
+            self._redis.client_kill_filter(_type=kind, skipme=True)
         fault.recovered_seconds = self._until_work_flows()
 
     def _expect_refusal(self) -> None:

@@ -1,4 +1,5 @@
-"""When Redis is told that a message is done: with the next one, or soon, or at the end."""
+"""When Redis is told that a message is done: with the next one, or soon, or at the end; and that a
+worker can leave a Redis that is gone."""
 
 from __future__ import annotations
 
