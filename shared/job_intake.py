@@ -17,7 +17,7 @@ import redis
 
 from shared.celery_meta import result_of
 from shared.errors import IdempotencyConflict, QueueFull, StoreUnavailable
-from shared.job_keys import image_key, result_key
+from shared.job_keys import image_key, job_key, result_key
 from shared.job_store import accept_arguments
 from shared.jobs import JobRecord, JobState, NewJob
 from shared.lua_scripts import AsyncLuaScripts
@@ -118,12 +118,20 @@ class JobIntake:
         images = [("SET", key, job.image, "EX", ttl) for key, job in zip(keys, jobs, strict=True)]
         arguments = accept_arguments(jobs, settings)
         async with self._visit(writing=sum(len(job.image) for job in jobs)):
-            if self._images is self.redis:
-                *_, (status, rest) = await self._lua.run_among("accept", *arguments, before=images)
-            else:
-                for key, job in zip(keys, jobs, strict=True):
-                    await self._images.set(key, job.image, ex=ttl)
-                status, rest = await self._lua.run("accept", *arguments)
+            try:
+                if self._images is self.redis:
+                    *_, reply = await self._lua.run_among("accept", *arguments, before=images)
+                else:
+                    for key, job in zip(keys, jobs, strict=True):
+                        await self._images.set(key, job.image, ex=ttl)
+                    reply = await self._lua.run("accept", *arguments)
+            except redis.OutOfMemoryError:
+                # Some images, perhaps, and no record; unless a try before this one made it, of
+                # which the answer was lost.
+                if not await self.redis.exists(job_key(self._queue, jobs[0].task_id)):
+                    await self._images.unlink(*keys)
+                raise
+            status, rest = reply
             if status != b"accepted":
                 await self._images.unlink(*keys)
         if status == b"unstored":  # its time to live was over before the record could be made

@@ -50,6 +50,10 @@ def lane_queue(queue: str, lane: int) -> str:
     return queue if lane == 0 else f"{queue}.{lane}"
 
 
+def job_key(queue: str, task_id: str) -> str:
+    return f"{queue}:job:{task_id}"
+
+
 def image_key(queue: str, task_id: str) -> str:
     return f"{queue}:image:{task_id}"
 

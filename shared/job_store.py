@@ -16,7 +16,7 @@ import redis
 
 from shared.celery_meta import failure_meta
 from shared.errors import AttemptsExhausted, JobError
-from shared.job_keys import dead_image_key, image_key, result_key, staged_key
+from shared.job_keys import dead_image_key, image_key, job_key, result_key, staged_key
 from shared.jobs import Attempt, JobRecord, JobState, NewJob
 from shared.lua_scripts import LuaScripts
 from shared.redis_client import UNAVAILABLE, connect
@@ -55,8 +55,8 @@ class JobStore:
         self._lua = LuaScripts(
             self.redis,
             self._queue,
-            *("accept", "claim", "claim_more", "finish", "abandon", "heartbeat", "leave"),
-            "republish",
+            *("accept", "claim", "claim_more", "finish", "abandon"),
+            *("heartbeat", "leave", "republish"),
         )
 
     # -- an attempt ---------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class JobStore:
 
     def exists(self, task_id: str) -> bool:
         """Whether there is a record, in whatever state."""
-        return bool(self.redis.exists(f"{self._queue}:job:{task_id}"))
+        return bool(self.redis.exists(job_key(self._queue, task_id)))
 
     def image(self, task_id: str) -> bytes | None:
         """The upload as it came, or None if its key is gone."""

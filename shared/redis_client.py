@@ -13,13 +13,26 @@ import redis.asyncio.sentinel
 import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.connection import DefaultParser
 from redis.retry import Retry
 
 from shared.errors import StoreUnavailable
 from shared.redis_url import RedisAddress, parse
 
+
+class WritesRefused(redis.ConnectionError):
+    """The server is there and takes nothing, which for this service is as good as away."""
+
+
+# Teaches redis-py, and kombu by it, which replies say so: its disk is full (MISCONF); it is a
+# replica by now (READONLY, and UNBLOCKED to those who were waiting at that moment); it is cut off
+# from its replicas and about to be replaced, so that what it took would be lost (NOREPLICAS).
+DefaultParser.EXCEPTION_CLASSES |= dict.fromkeys(
+    ("MISCONF", "READONLY", "UNBLOCKED", "NOREPLICAS"), WritesRefused
+)
+
 UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, OSError)
-"""What redis-py raises while the server is away, paused or loading its file."""
+"""What redis-py raises while the server is away, paused, loading its file or refusing to write."""
 
 MAX_CONNECTIONS = 64
 """Of one gateway to one Redis."""
@@ -52,7 +65,6 @@ def connect(url: str, *, timeout_seconds: float) -> redis.Redis:
     client: redis.Redis = sentinel.master_for(
         address.service,
         redis.Redis,
-        connection_class=PrimaryConnection if address.tls is None else TlsPrimaryConnection,
         **_server_options(address),
         **options,
     )
@@ -84,9 +96,6 @@ def connect_async(url: str) -> redis.asyncio.Redis:
         address.service,
         redis.asyncio.Redis,
         connection_pool_class=BlockingSentinelPool,
-        connection_class=AsyncPrimaryConnection
-        if address.tls is None
-        else AsyncTlsPrimaryConnection,
         **_server_options(address),
         **options,
     )
@@ -101,42 +110,6 @@ class BlockingSentinelPool(
     async def aclose(self) -> None:
         await super().aclose()
         await self.sentinel_manager.aclose()
-
-
-class PrimaryConnection(redis.sentinel.SentinelManagedConnection):
-    """Takes a primary that refuses to write for a server that is away."""
-
-    def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().read_response(*args, **kwargs)
-        except redis.ResponseError as error:
-            raise _refusal(error) from error
-
-
-class AsyncPrimaryConnection(redis.asyncio.sentinel.SentinelManagedConnection):
-    """The asyncio twin of `PrimaryConnection`."""
-
-    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return await super().read_response(*args, **kwargs)
-        except redis.ResponseError as error:
-            raise _refusal(error) from error
-
-
-class TlsPrimaryConnection(PrimaryConnection, redis.sentinel.SentinelManagedSSLConnection):
-    pass
-
-
-class AsyncTlsPrimaryConnection(
-    AsyncPrimaryConnection, redis.asyncio.sentinel.SentinelManagedSSLConnection
-):
-    pass
-
-
-def _refusal(error: redis.ResponseError) -> Exception:
-    """`min-replicas-to-write` has a primary refuse once it is cut off from its replicas: it is
-    about to be replaced, and what it took now would be lost."""
-    return redis.ConnectionError(str(error)) if str(error).startswith("NOREPLICAS") else error
 
 
 def sentinel_options(address: RedisAddress) -> dict[str, Any]:
@@ -192,5 +165,10 @@ def unavailable(error: Exception) -> StoreUnavailable:
     if isinstance(error, redis.OutOfMemoryError):
         return StoreUnavailable(
             "Redis has no memory left; try again later.", retry_after_seconds=10
+        )
+    if isinstance(error, WritesRefused):
+        return StoreUnavailable(
+            "Redis takes no writes at this moment, its log says why; try again later.",
+            retry_after_seconds=10,
         )
     return StoreUnavailable("Redis does not answer; try again later.", retry_after_seconds=2)

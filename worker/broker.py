@@ -14,11 +14,12 @@ from queue import Empty
 from typing import Any
 from urllib.parse import quote
 
+import redis
 from kombu.asynchronous import get_event_loop
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
 
-from shared.redis_client import PrimaryConnection, TlsPrimaryConnection, sentinel_options
+from shared.redis_client import sentinel_options
 from shared.redis_url import RedisAddress, parse
 
 SOCKET_SECONDS = 3.0
@@ -42,6 +43,14 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         self._acked: list[str] = []
         self._client: Any = None
 
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Work goes on while Redis is full, since that is what makes room. A message of which
+        Redis keeps no copy is sent again if it is lost, like any other (`heartbeat.lua`)."""
+        try:
+            super().append(message, delivery_tag)
+        except redis.OutOfMemoryError:
+            virtual.QoS.append(self, message, delivery_tag)
+
     def ack(self, delivery_tag: str) -> None:
         virtual.QoS.ack(self, delivery_tag)
         self._acked.append(delivery_tag)
@@ -56,11 +65,17 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         if self._client is None:
             self._client = self.channel._create_client()
         with super().pipe_or_acquire(pipe, client or self._client) as commands:
-            if self._acked and pipe is None:
-                commands.zrem(self.unacked_index_key, *self._acked)
-                commands.hdel(self.unacked_key, *self._acked)
-                self._acked = []
-            yield commands
+            if not self._acked or pipe is not None:
+                yield commands
+                return
+            acked, self._acked = self._acked, []
+            commands.zrem(self.unacked_index_key, *acked)
+            commands.hdel(self.unacked_key, *acked)
+            try:
+                yield commands
+            except redis.RedisError:
+                self._acked += acked
+                raise
 
     def _write_acks(self) -> None:
         if self._acked:
@@ -81,16 +96,17 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         super().close()
 
 
+_CONNECTION_ERRORS = (*kombu_redis.Transport.connection_errors, redis.OutOfMemoryError)
+"""What Celery's worker survives, by connecting again. It ends itself over anything else."""
+
+
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
     Channel = Channel
+    connection_errors = _CONNECTION_ERRORS
 
 
 class SentinelChannel(kombu_redis.SentinelChannel):  # type: ignore[misc]
-    """Reconnects when a primary refuses to write; Celery's worker would end itself over that."""
-
     QoS = QoS
-    connection_class = PrimaryConnection
-    connection_class_ssl = TlsPrimaryConnection
 
     def close(self) -> None:
         _end_poll(self)
@@ -99,6 +115,7 @@ class SentinelChannel(kombu_redis.SentinelChannel):  # type: ignore[misc]
 
 class SentinelTransport(kombu_redis.SentinelTransport):  # type: ignore[misc]
     Channel = SentinelChannel
+    connection_errors = _CONNECTION_ERRORS
 
 
 def _end_poll(channel: Any) -> None:

@@ -3,13 +3,19 @@ reach a Redis that is away, and how often it tells of its tasks."""
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
 from celery.worker.consumer import Consumer
+from kombu.asynchronous import set_event_loop
 
 RECONNECT_SECONDS = 2
 """Celery's own pause grows to 30 s; after a long outage that alone breaks recovery in 10 s."""
+
+REFUSED_SECONDS = 1.0
+"""Pause before the next attempt at a Redis that is there and refuses, full or a replica: it answers
+at once, and Celery would ask five times a second."""
 
 EVENTS_SECONDS = 0.5
 """Flower sees events this late. Celery sends them at every turn of its loop, three times a job,
@@ -19,6 +25,12 @@ and waits for Redis each time: that was 40 % of what the parent did."""
 class PatientConsumer(Consumer):  # type: ignore[misc]
     _events_due = False
 
+    def connect(self) -> Any:
+        # With a lost connection Celery resets the loop, and kombu forgets which one it was; what
+        # waits for its turn (broker.py) would not be put off any more.
+        set_event_loop(self.hub)
+        return super().connect()
+
     def ensure_connected(self, conn: Any) -> Any:
         conn.ensure_connection = partial(
             conn.ensure_connection,
@@ -27,6 +39,10 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             interval_max=RECONNECT_SECONDS,
         )
         return super().ensure_connected(conn)
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        super().on_connection_error_before_connected(exc)
+        time.sleep(REFUSED_SECONDS)
 
     def on_send_event_buffered(self) -> None:
         if not self._events_due:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import redis
 from billiard import current_process
 
 from shared import tracing
@@ -128,8 +129,8 @@ def start(settings: Settings) -> None:
     _this = PoolProcess(
         settings, detector, store, _worker, _tally.process(index), _mates.row(index)
     )
-    _describe_model(store, detector)
     _CELL.pack_into(_board, 4 * index, os.getpid())
+    _describe_model(store, detector)
     log.info(
         "pool process %d (pid %d) has its model on %s (%s)",
         index,
@@ -140,15 +141,15 @@ def start(settings: Settings) -> None:
 
 
 def _describe_model(store: JobStore, detector: Detector) -> None:
-    """Tell gateways what is served; if Redis is away, once it is there. A process that waited here
-    could neither take its first job nor be told to stop."""
+    """Tell gateways what is served; if Redis is away or full, once it is not. A process that waited
+    here could neither take its first job nor be told to stop."""
 
     def describe() -> None:
         store.describe_model(detector.model_name, detector.task, detector.names)
 
     try:
         describe()
-    except UNAVAILABLE:
+    except (*UNAVAILABLE, redis.OutOfMemoryError):
         threading.Thread(target=with_patience, args=(describe,), daemon=True).start()
 
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import redis
 from celery import bootsteps
 from celery.worker import state
 from kombu import Consumer, Exchange, Producer, Queue
@@ -83,7 +84,7 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
         # Once the broker connection is closed, nobody takes work here.
         if _store is not None:
             # If Redis is away, the entry goes by itself after three missed beats.
-            with suppress(*UNAVAILABLE):
+            with suppress(*UNAVAILABLE, redis.OutOfMemoryError):
                 _store.leave(pool_process.worker_name())
 
     def _listen(self, consumer: Any, queue: str) -> None:
@@ -125,7 +126,7 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
             recovered = store.heartbeat(pool_process.worker_name(), report, [*running, *mates])
             _last_beat = (report, time.time())
             self._probe_if_due(store)
-        except UNAVAILABLE as error:
+        except (*UNAVAILABLE, redis.OutOfMemoryError) as error:
             log.warning("no heartbeat: %s", error)
             return
         if recovered.requeued or recovered.dead or recovered.republished:

@@ -4,6 +4,10 @@
 -- Returns {lost, vanished}: ids with attempt whose lease ran out; ids whose message is gone.
 local worker, lease_ms, beat_ms = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 
+-- A script that has begun to write is not refused for memory, and this one must not be: where one
+-- worker's beat got through and another's did not, healthy jobs would be taken from the other.
+redis.call('ZREM', P .. ':leases', '')
+
 for i = 8, #ARGV do
   local job = redis.call('HMGET', job_key(ARGV[i]), 'state', 'worker')
   if job[1] == 'processing' and job[2] == worker then

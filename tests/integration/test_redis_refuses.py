@@ -8,6 +8,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
+import anyio
 import pytest
 import redis
 
@@ -16,6 +17,7 @@ from shared.celery_meta import success_meta
 from shared.errors import StoreUnavailable
 from shared.job_intake import JobIntake
 from shared.job_store import JobStore
+from shared.redis_client import UNAVAILABLE
 from shared.settings import Settings
 from tests.support.jobs import claimed, job
 
@@ -108,3 +110,42 @@ async def test_a_full_redis_counts_no_submission(settings: Settings, store: JobS
     finally:
         store.redis.config_set("maxmemory", 0)
         await limiter.close()
+
+
+async def test_a_refused_batch_leaves_no_image(intake: JobIntake, store: JobStore) -> None:
+    await intake.accept(job(image=b"small"))
+    keys = store.redis.dbsize()
+    size = MIB // 16
+    with no_room(store), pytest.raises(StoreUnavailable, match="no memory left"):
+        await intake.accept_all([job(image=bytes(size)) for _ in range(16)])
+    assert store.redis.dbsize() == keys
+
+
+async def test_a_full_redis_takes_every_heartbeat(intake: JobIntake, store: JobStore) -> None:
+    """Refused ones would be a worker's that is there; its jobs would be given to others."""
+    record, _ = await intake.accept(job())
+    claimed(store, record.task_id)
+    store.heartbeat("w1", {"ready": 1}, [record.task_id])
+    before = store.redis.zscore("yolo:leases", record.task_id)
+    store.redis.config_set("maxmemory", 1)
+    try:
+        await anyio.sleep(0.01)
+        store.heartbeat("w1", {"ready": 1}, [record.task_id])
+        store.heartbeat("w2", {"ready": 1}, [])
+    finally:
+        store.redis.config_set("maxmemory", 0)
+    assert store.redis.zscore("yolo:leases", record.task_id) > before
+    assert store.redis.hkeys("yolo:workers") == [b"w1", b"w2"]
+
+
+async def test_a_replica_is_as_good_as_away(intake: JobIntake, store: JobStore) -> None:
+    """As is a server whose disk is full: it answers, and takes nothing."""
+    store.redis.replicaof("127.0.0.1", 1)
+    try:
+        with pytest.raises(StoreUnavailable, match="takes no writes"):
+            await intake.accept(job())
+        with pytest.raises(UNAVAILABLE):
+            store.heartbeat("w1", {"ready": 1}, [])
+    finally:
+        store.redis.replicaof("NO", "ONE")
+    await intake.accept(job())
