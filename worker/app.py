@@ -72,6 +72,7 @@ def create_app(settings: Settings) -> Celery:
         worker_concurrency=settings.worker_concurrency,
         # Loading a model takes longer than the 4 s Celery gives a new process by default.
         worker_proc_alive_timeout=600,
+        worker_pool="worker.pool:TaskPool",
         worker_consumer="worker.consumer:PatientConsumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
