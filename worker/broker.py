@@ -18,6 +18,8 @@ import redis
 from kombu.asynchronous import get_event_loop
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from shared.redis_client import sentinel_options
 from shared.redis_url import RedisAddress, parse
@@ -83,13 +85,22 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
                 commands.execute()
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        with suppress(*self.channel.connection_errors):  # perhaps Redis is what went away
-            self._write_acks()
+        """Unless Redis is what went away: kombu would try for as long as that lasts, and a job
+        whose message is lost is sent another one (`heartbeat.lua`)."""
+        if self._delivered or self._acked:
+            try:
+                with self.pipe_or_acquire() as commands:
+                    commands.zrem(self.unacked_index_key, "").execute()
+            except self.channel.connection_errors:
+                self._delivered.clear()
         super().restore_unacked_once(stderr)
 
 
 class Channel(kombu_redis.Channel):  # type: ignore[misc]
     QoS = QoS
+
+    def _connparams(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return _impatient(super()._connparams(*args, **kwargs))
 
     def close(self) -> None:
         _end_poll(self)
@@ -108,6 +119,9 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
 class SentinelChannel(kombu_redis.SentinelChannel):  # type: ignore[misc]
     QoS = QoS
 
+    def _connparams(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return _impatient(super()._connparams(*args, **kwargs))
+
     def close(self) -> None:
         _end_poll(self)
         super().close()
@@ -116,6 +130,12 @@ class SentinelChannel(kombu_redis.SentinelChannel):  # type: ignore[misc]
 class SentinelTransport(kombu_redis.SentinelTransport):  # type: ignore[misc]
     Channel = SentinelChannel
     connection_errors = _CONNECTION_ERRORS
+
+
+def _impatient(parameters: dict[str, Any]) -> dict[str, Any]:
+    """redis-py's own three tries, with pauses of up to 10 s, would hold up the worker's event loop:
+    Celery connects again by itself."""
+    return {**parameters, "retry": Retry(NoBackoff(), 1)}
 
 
 def _end_poll(channel: Any) -> None:
