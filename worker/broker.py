@@ -18,8 +18,6 @@ import redis
 from kombu.asynchronous import get_event_loop
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from shared.redis_client import sentinel_options
 from shared.redis_url import RedisAddress, parse
@@ -99,9 +97,6 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
 class Channel(kombu_redis.Channel):  # type: ignore[misc]
     QoS = QoS
 
-    def _connparams(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return _impatient(super()._connparams(*args, **kwargs))
-
     def close(self) -> None:
         _end_poll(self)
         super().close()
@@ -119,9 +114,6 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
 class SentinelChannel(kombu_redis.SentinelChannel):  # type: ignore[misc]
     QoS = QoS
 
-    def _connparams(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return _impatient(super()._connparams(*args, **kwargs))
-
     def close(self) -> None:
         _end_poll(self)
         super().close()
@@ -130,12 +122,6 @@ class SentinelChannel(kombu_redis.SentinelChannel):  # type: ignore[misc]
 class SentinelTransport(kombu_redis.SentinelTransport):  # type: ignore[misc]
     Channel = SentinelChannel
     connection_errors = _CONNECTION_ERRORS
-
-
-def _impatient(parameters: dict[str, Any]) -> dict[str, Any]:
-    """redis-py's own three tries, with pauses of up to 10 s, would hold up the worker's event loop:
-    Celery connects again by itself."""
-    return {**parameters, "retry": Retry(NoBackoff(), 1)}
 
 
 def _end_poll(channel: Any) -> None:
