@@ -8,7 +8,6 @@ import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
-import anyio
 import pytest
 import redis
 
@@ -20,6 +19,7 @@ from shared.job_store import JobStore
 from shared.redis_client import UNAVAILABLE
 from shared.settings import Settings
 from tests.support.jobs import claimed, job
+from tests.support.stack import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -129,12 +129,15 @@ async def test_a_full_redis_takes_every_heartbeat(intake: JobIntake, store: JobS
     before = store.redis.zscore("yolo:leases", record.task_id)
     store.redis.config_set("maxmemory", 1)
     try:
-        await anyio.sleep(0.01)
-        store.heartbeat("w1", {"ready": 1}, [record.task_id])
         store.heartbeat("w2", {"ready": 1}, [])
+
+        def renewed() -> bool:
+            store.heartbeat("w1", {"ready": 1}, [record.task_id])
+            return bool(store.redis.zscore("yolo:leases", record.task_id) > before)
+
+        wait_until(renewed, seconds=5, what="the lease is renewed")
     finally:
         store.redis.config_set("maxmemory", 0)
-    assert store.redis.zscore("yolo:leases", record.task_id) > before
     assert store.redis.hkeys("yolo:workers") == [b"w1", b"w2"]
 
 
