@@ -1,164 +1,172 @@
-"""Owns telling others: posts a finished job to the URL its client gave, signed, until it arrives.
+"""Sends webhooks: posts a finished job to the URL its client gave, until it arrives.
 
-Notices wait in Redis (made in the same step as the job's end, see common.lua), so a gateway that
-dies loses none; any gateway may send them. Signed by the Standard Webhooks scheme
-(https://www.standardwebhooks.com).
+Webhooks wait in Redis (see shared/webhook_outbox.py), so a gateway that dies loses none, and any
+gateway may send them. One task takes them, writes what they say while their jobs are still there,
+and starts a task for each send.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
-import socket
-from datetime import UTC, datetime
-from urllib.parse import urlsplit
+from collections import Counter
+from contextlib import suppress
 
-import httpx
-from standardwebhooks import Webhook as Signer
-
-from api.background import end_tasks
+from api.background import BackgroundTasks, end_tasks
 from api.job_view import job_object
+from api.webhook_post import TIMEOUT_SECONDS, WebhookPoster
+from api.webhook_targets import Forbidden, Target
 from shared.errors import InvalidParameter, StoreUnavailable
 from shared.job_intake import JobIntake
 from shared.settings import Settings
-from shared.webhook_outbox import Webhook, WebhookOutbox
+from shared.webhook_outbox import ROOM, Webhook, WebhookOutbox
 
 log = logging.getLogger("yolo_queue.webhooks")
 
 POLL_SECONDS = 1.0
-TIMEOUT_SECONDS = 10.0
+LEASE_SECONDS = 3 * TIMEOUT_SECONDS
 BACKOFF_SECONDS = (5, 30, 120, 600, 1800, 7200, 28_800)
 """After each failed try; then it is given up."""
+MAX_ATTEMPTS = len(BACKOFF_SECONDS) + 1
 
-
-class Forbidden(Exception):
-    """The URL leads to an address that webhooks may not reach."""
+MAX_SENDS = 64
+"""Of one gateway at once."""
+MAX_SENDS_PER_OWNER = 16
+"""So that one client with many slow receivers leaves room for the others."""
+MAX_SENDS_PER_HOST = 8
 
 
 def check_url(url: str, settings: Settings) -> None:
     """Refuse a URL that could never be posted to. Raises `InvalidParameter`.
 
-    The address is checked again at every sending, after resolution.
+    The address is checked again at every sending, after the look-up.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > 2000:
-        raise InvalidParameter("webhook_url: must be an http or https URL.")
-    if parts.username or parts.password:
-        raise InvalidParameter("webhook_url: must not contain a user or password.")
+    target = Target.parse(url)
+    if not settings.webhook_allow_private:
+        target.refuse_if_private()
     if not settings.webhook_secret.get_secret_value():
         raise InvalidParameter("webhook_url: this service has no WEBHOOK_SECRET to sign with.")
 
 
 class WebhookSender:
+    """Sends webhooks from `start` to `stop`, if there is a secret to sign them with.
+
+    At-least-once: a gateway that dies after its receiver has answered leaves the webhook to be sent
+    again, so a receiver has to know by `webhook-id` what it has had.
+    """
+
     def __init__(self, settings: Settings, intake: JobIntake) -> None:
         self._settings = settings
         self._intake = intake
         self._outbox = WebhookOutbox(intake.redis, settings)
-        self._task: asyncio.Task[None] | None = None
+        self._poster: WebhookPoster  # made by `start`
+        self._sends: dict[asyncio.Task[None], Webhook] = {}
+        self._freed: list[str] = []  # bounds of sends that ended, until Redis has been told
+        self._send_ended = asyncio.Event()
 
-    def start(self) -> None:
+    def start(self, background: BackgroundTasks) -> None:
         if self._settings.webhook_secret.get_secret_value():
-            self._task = asyncio.create_task(self._run(), name="webhooks")
+            self._poster = WebhookPoster(self._settings)
+            background.run("webhooks", self._run)
 
     async def stop(self) -> None:
-        if self._task:
-            await end_tasks([self._task])
+        """Break off the sends under way, once nothing starts another one: stop `background` first.
+        Their leases end, and another gateway takes them."""
+        await end_tasks(list(self._sends))
 
     async def _run(self) -> None:
         while True:
+            self._send_ended.clear()
             try:
-                webhook = await self._outbox.take_due(lease_seconds=3 * TIMEOUT_SECONDS)
-                if webhook:
-                    await self._deliver(webhook)
-                    continue
+                while webhook := await self._take():
+                    await self._handle(webhook)
             except StoreUnavailable:
                 pass
-            except Exception:
-                log.exception("a webhook met an unexpected error")
-            await asyncio.sleep(POLL_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._send_ended.wait()
 
-    async def _deliver(self, webhook: Webhook) -> None:
-        payload = webhook.payload or await self._payload(webhook)
-        if payload is None:
-            await self._outbox.settle(webhook.task_id)
-            return
+    async def _take(self) -> Webhook | None:
+        under_way = Counter(bound for webhook in self._sends.values() for bound in webhook.bounds)
+        full = [bound for bound, sends in under_way.items() if sends >= _most_sends(bound)]
+        freed = tuple(self._freed)
+        webhook = await self._outbox.take(LEASE_SECONDS, full=full, freed=freed)
+        del self._freed[: len(freed)]
+        return webhook
+
+    async def _handle(self, webhook: Webhook) -> None:
+        if webhook.attempt > MAX_ATTEMPTS:
+            await self._give_up(webhook, "no gateway lived to say how the last try went")
+        elif webhook.payload is None:
+            await self._write(webhook)
+        else:
+            task = asyncio.create_task(self._send(webhook, webhook.payload))
+            self._sends[task] = webhook
+            task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        webhook = self._sends.pop(task)
+        self._freed.extend(webhook.bounds)
+        self._send_ended.set()
+        if not task.cancelled() and (error := task.exception()):
+            log.error("%s: webhook met an unexpected error", webhook.task_id, exc_info=error)
+
+    async def _write(self, webhook: Webhook) -> None:
         try:
-            status = await self._post(webhook, payload)
-            arrived, outcome = 200 <= status < 300, f"answered {status}"
-        except Forbidden as error:
-            log.warning("%s: webhook refused: %s", webhook.task_id, error)
-            await self._outbox.settle(webhook.task_id)
-            return
-        except (httpx.HTTPError, OSError) as error:
-            arrived, outcome = False, type(error).__name__
-        if arrived or webhook.attempt > len(BACKOFF_SECONDS):
-            log.info("%s: webhook %s", webhook.task_id, "delivered" if arrived else "given up")
-            await self._outbox.settle(webhook.task_id)
+            found = await self._intake.read(webhook.task_id)
+            if found is None:
+                log.warning("%s: webhook dropped: its job has expired", webhook.task_id)
+                await self._outbox.settle(webhook)
+                return
+            record, result = found
+            # Without the picture, which would make it a thousand times as long.
+            job = job_object(record, json.loads(bytes(result)) if result else None)
+            job.pop("image", None)
+            notice = {"type": f"job.{job['status']}", "timestamp": job["finished_at"], "data": job}
+            await self._outbox.write(webhook, json.dumps(notice).encode())
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            await self._fail(webhook, _in_a_line(error))
+
+    async def _send(self, webhook: Webhook, payload: bytes) -> None:
+        # When Redis does not answer, the end of the lease brings the webhook back.
+        with suppress(StoreUnavailable):
+            try:
+                status = await self._poster.post(webhook, payload)
+            except Forbidden as error:
+                log.warning("%s: webhook refused: %s", webhook.task_id, error)
+                await self._outbox.settle(webhook)
+            except Exception as error:
+                await self._fail(webhook, _in_a_line(error))
+            else:
+                if 200 <= status < 300:
+                    log.info("%s: webhook delivered", webhook.task_id)
+                    await self._outbox.settle(webhook)
+                else:
+                    await self._fail(webhook, f"answered {status}")
+
+    async def _fail(self, webhook: Webhook, outcome: str) -> None:
+        if webhook.attempt >= MAX_ATTEMPTS:
+            await self._give_up(webhook, outcome)
             return
         pause = BACKOFF_SECONDS[webhook.attempt - 1]
         log.info("%s: webhook %s; again in %d s", webhook.task_id, outcome, pause)
-        await self._outbox.postpone(webhook.task_id, pause)
+        await self._outbox.retry(webhook, pause)
 
-    async def _payload(self, webhook: Webhook) -> bytes | None:
-        """The finished job without its picture, kept for later tries."""
-        found = await self._intake.read(webhook.task_id)
-        if found is None:
-            return None
-        record, result = found
-        job = job_object(record, json.loads(bytes(result)) if result else None)
-        job.pop("image", None)
-        notice = {"type": f"job.{job['status']}", "timestamp": job["finished_at"], "data": job}
-        payload = json.dumps(notice).encode()
-        await self._outbox.keep_payload(webhook.task_id, payload)
-        return payload
-
-    async def _post(self, webhook: Webhook, payload: bytes) -> int:
-        """Post to the very address that was checked: a second look-up could give another one."""
-        parts = urlsplit(webhook.url)
-        host = parts.hostname or ""
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        address = await self._resolve(host, port)
-        netloc = f"[{address}]" if ":" in address else address
-        target = parts._replace(netloc=f"{netloc}:{port}", fragment="").geturl()
-        moment = datetime.now(UTC)
-        secret = self._settings.webhook_secret.get_secret_value()
-        headers = {
-            "Host": parts.netloc,
-            "Content-Type": "application/json",
-            "User-Agent": "yolo-queue",
-            "webhook-id": webhook.task_id,
-            "webhook-timestamp": str(int(moment.timestamp())),
-            "webhook-signature": Signer(secret).sign(webhook.task_id, moment, payload.decode()),
-        }
-        async with (
-            httpx.AsyncClient(
-                timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False
-            ) as client,
-            client.stream(
-                "POST", target, content=payload, headers=headers, extensions={"sni_hostname": host}
-            ) as answer,
-        ):
-            return answer.status_code
-
-    async def _resolve(self, host: str, port: int) -> str:
-        """An address of `host`. Raises `Forbidden` if any of them is private or of this machine."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = [str(entry[4][0]) for entry in found]
-        if not self._settings.webhook_allow_private:
-            for text in addresses:
-                if not _is_public(text):
-                    raise Forbidden(f"{host} resolves to {text} (WEBHOOK_ALLOW_PRIVATE is off)")
-        return addresses[0]
+    async def _give_up(self, webhook: Webhook, outcome: str) -> None:
+        log.warning("%s: webhook given up: %s", webhook.task_id, outcome)
+        await self._outbox.settle(webhook)
 
 
-def _is_public(address: str) -> bool:
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        # Forms that carry an IPv4 address inside.
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is not None:
-            return _is_public(str(inner))
-    return ip.is_global and not ip.is_multicast
+def _most_sends(bound: str) -> int:
+    if bound == ROOM:
+        return MAX_SENDS
+    return MAX_SENDS_PER_HOST if bound.startswith("host:") else MAX_SENDS_PER_OWNER
+
+
+def _in_a_line(error: Exception) -> str:
+    """For the log, where a receiver's words must not look like lines of ours."""
+    text = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,13 +1,15 @@
-"""Owns the notices that wait in Redis until their receiver has them. Asyncio.
+"""Keeps the webhooks that wait in Redis until their receivers have them. Asyncio.
 
-They are written by the script that ends a job (common.lua), and outlive it.
+The script that ends a job adds its webhook (`close` in common.lua), which outlives the job. Each
+step after that is one script on Redis' clock: `take`, then `write`, `retry` or `settle`.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import redis.asyncio
 
@@ -15,56 +17,80 @@ from shared.lua_scripts import AsyncLuaScripts
 from shared.redis_client import bounded
 from shared.settings import Settings
 
+ROOM = "room"
+"""The bound of the gateway itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A finished job's notice on its way; `attempt` counts from 1, `payload` is None at first."""
+    """A webhook that was taken.
+
+    `attempt` counts from 1. It belongs to this taking: `write` and `retry` do nothing if the
+    webhook was taken again since. `payload` is None until it is written.
+    """
 
     task_id: str
     url: str
+    host: str
+    owner: str
     attempt: int
     payload: bytes | None
+
+    @property
+    def bounds(self) -> tuple[str, str, str]:
+        """What has a bound on the number of sends at once: the gateway, the host, the owner."""
+        return ROOM, f"host:{self.host}", f"owner:{self.owner}"
 
 
 class WebhookOutbox:
     """Every method raises `StoreUnavailable` when Redis does not answer."""
 
     def __init__(self, client: redis.asyncio.Redis, settings: Settings) -> None:
-        self._redis = client
-        self._queue = settings.yolo_queue
         self._timeout_seconds = settings.redis_timeout_seconds
-        self._lua = AsyncLuaScripts(client, self._queue, "webhooks")
+        self._lua = AsyncLuaScripts(
+            client,
+            settings.yolo_queue,
+            *("webhook_take", "webhook_write", "webhook_retry", "webhook_settle"),
+        )
 
-    async def take_due(self, lease_seconds: float) -> Webhook | None:
-        """Take a webhook that is due; it comes back after `lease_seconds` unless settled."""
-        async with self._visit():
-            found = await self._lua.run("webhooks", int(lease_seconds * 1000))
+    async def take(
+        self, lease_seconds: float, *, full: Sequence[str] = (), freed: Sequence[str] = ()
+    ) -> Webhook | None:
+        """Take a webhook that is due; it comes back after `lease_seconds` if nothing else is done.
+
+        One that is within one of the `full` bounds waits until a later call says that a send has
+        ended there (`freed`, with a bound as often as sends have ended), or for a minute or so; one
+        that is not written yet is taken all the same. None if there is nothing to take.
+        """
+        found: Any = b"more"
+        while found == b"more":
+            async with self._visit():
+                found = await self._lua.run(
+                    "webhook_take", int(lease_seconds * 1000), len(freed), *freed, *full
+                )
+            freed = ()
         if not found:
             return None
-        task_id, attempt, (url, payload, _) = found
-        if url is None:  # its letter outlived its time
-            await self.settle(task_id.decode())
-            return None
-        return Webhook(task_id.decode(), url.decode(), int(attempt), payload)
+        task_id, url, host, owner, attempt, payload = found
+        return Webhook(
+            task_id.decode(), url.decode(), host.decode(), owner.decode(), attempt, payload
+        )
 
-    async def keep_payload(self, task_id: str, payload: bytes) -> None:
-        """Keep what is sent, so that a later try sends the same after the job is gone."""
+    async def write(self, webhook: Webhook, payload: bytes) -> None:
+        """Keep what is sent, for every try. The webhook is due at once, its attempts begin."""
         async with self._visit():
-            await self._redis.hset(self._letter(task_id), "payload", payload)
+            await self._lua.run("webhook_write", webhook.task_id, webhook.attempt, payload)
 
-    async def postpone(self, task_id: str, seconds: float) -> None:
-        due_ms = int((time.time() + seconds) * 1000)
+    async def retry(self, webhook: Webhook, pause_seconds: float) -> None:
+        """The attempt has failed; the next may begin after the pause."""
+        pause_ms = int(pause_seconds * 1000)
         async with self._visit():
-            await self._redis.zadd(f"{self._queue}:webhooks", {task_id: due_ms})
+            await self._lua.run("webhook_retry", webhook.task_id, webhook.attempt, pause_ms)
 
-    async def settle(self, task_id: str) -> None:
-        """Delivered, or given up."""
+    async def settle(self, webhook: Webhook) -> None:
+        """The webhook was delivered or given up."""
         async with self._visit():
-            await self._redis.zrem(f"{self._queue}:webhooks", task_id)
-            await self._redis.unlink(self._letter(task_id))
-
-    def _letter(self, task_id: str) -> str:
-        return f"{self._queue}:webhook:{task_id}"
+            await self._lua.run("webhook_settle", webhook.task_id)
 
     def _visit(self) -> AbstractAsyncContextManager[None]:
         return bounded(self._timeout_seconds)

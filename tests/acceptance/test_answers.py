@@ -1,20 +1,17 @@
-"""Answers without polling: held answers, events, cancelling, batches, forms and webhooks."""
+"""Answers without polling: held answers, events, cancelling, batches and forms."""
 
 from __future__ import annotations
 
 import csv
-import http.server
 import io
 import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
-from standardwebhooks import Webhook
 
 from tests.acceptance.test_http import problem
 from tests.support.client import submit, wait_for
@@ -22,7 +19,6 @@ from tests.support.images import encoded, noise, sample
 from tests.support.metrics import samples, scrape, value
 from tests.support.stack import Stack, wait_until
 
-SECRET = "whsec_c2VjcmV0LWZvci10ZXN0cy1vZi15b2xvLXF1ZXVl"
 SMALL = encoded(noise(40, 30), "PNG")
 
 
@@ -31,8 +27,6 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A service whose worker is not there yet: jobs stay queued until a test starts one."""
     with Stack(
         tmp_path_factory.mktemp("idle"),
-        WEBHOOK_SECRET=SECRET,
-        WEBHOOK_ALLOW_PRIVATE="true",
         MAX_QUEUE_JOBS="8",
         MAX_BATCH_FILES="4",
         WORKER_CONCURRENCY="1",
@@ -242,94 +236,6 @@ def test_a_result_can_be_cached_and_a_job_under_way_cannot(
     waiting = submit(idle_client, SMALL)["links"]["self"]
     assert idle_client.get(waiting).headers["cache-control"] == "no-store"
     idle_client.delete(waiting)
-
-
-class Receiver(http.server.BaseHTTPRequestHandler):
-    got: list[tuple[dict[str, str], bytes]]
-    failures: int
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        type(self).got.append((dict(self.headers), body))
-        self.send_response(500 if len(self.got) <= self.failures else 204)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextmanager
-def receiver(failures: int = 0) -> Iterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
-    """A real HTTP server that takes webhooks, after refusing the first `failures` of them."""
-    handler = type("Handler", (Receiver,), {"got": [], "failures": failures})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://localhost:{server.server_port}/hook?x=1", handler.got
-        server.shutdown()
-        thread.join()
-
-
-def test_a_webhook_arrives_signed_and_is_sent_again_until_it_is_taken(
-    idle_client: httpx.Client,
-) -> None:
-    with receiver(failures=1) as (url, got):
-        link = submit(idle_client, SMALL, webhook_url=url)["links"]["self"]
-        assert idle_client.delete(link).status_code == 200
-        wait_until(lambda: len(got) == 2, seconds=30, what="the second try")
-        for headers, body in got:
-            lower = {name.lower(): value for name, value in headers.items()}
-            notice = Webhook(SECRET).verify(body, lower)
-            assert notice["type"] == "job.cancelled"
-            assert notice["data"]["links"]["self"] == link
-            assert "image" not in notice["data"]
-        assert got[0][1] == got[1][1]
-
-
-def test_webhooks_go_nowhere_private_unless_allowed(
-    stack: Stack, idle_client: httpx.Client
-) -> None:
-    from api.webhooks import _is_public
-
-    for address in (
-        *("127.0.0.1", "10.1.2.3", "192.168.1.1", "172.16.0.1", "169.254.169.254", "0.0.0.0"),
-        *(
-            "::1",
-            "fe80::1",
-            "fc00::1",
-            "::ffff:127.0.0.1",
-            "100.64.0.1",
-            "224.0.0.1",
-            "2002:7f00:1::",
-        ),
-    ):
-        assert not _is_public(address), address
-    for address in ("1.1.1.1", "2606:4700:4700::1111"):
-        assert _is_public(address)
-    for url in (
-        "ftp://example.com/",
-        "file:///etc/passwd",
-        "http://user:pw@example.com/",
-        "nonsense",
-    ):
-        answer = idle_client.post("/predict/", files={"file": SMALL}, params={"webhook_url": url})
-        problem(answer, 422, "invalid_parameter")
-    with httpx.Client(base_url=stack.url) as unsigned:
-        answer = unsigned.post(
-            "/predict/", files={"file": SMALL}, params={"webhook_url": "http://x.example/"}
-        )
-        assert "WEBHOOK_SECRET" in str(problem(answer, 422, "invalid_parameter")["detail"])
-
-
-def test_a_private_address_is_not_even_connected_to(tmp_path: Any) -> None:
-    with Stack(tmp_path, WEBHOOK_SECRET=SECRET) as stack:
-        stack.redis.start()
-        stack.start_gateway()
-        with receiver() as (url, got), httpx.Client(base_url=stack.url) as client:
-            link = submit(client, SMALL, webhook_url=url)["links"]["self"]
-            client.delete(link)
-            wait_until(lambda: "webhook refused" in stack.logs(), seconds=20, what="the refusal")
-            assert got == []
 
 
 def test_a_stopping_gateway_lets_its_waiters_go(tmp_path: Any) -> None:

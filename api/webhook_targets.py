@@ -1,0 +1,184 @@
+"""Says where webhooks may go: takes their URLs apart, looks hosts up, tells public addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import ipaddress
+import re
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import idna
+
+from shared.errors import InvalidParameter
+
+MAX_URL_LENGTH = 2000
+MAX_NAME_LENGTH = 253
+
+_PORTS = {"http": 80, "https": 443}
+_NETLOC = re.compile(r"(\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^][:]+))(:(?P<port>[0-9]{0,5}))?")
+# Underscores are in no rule for host names, but in the names of many containers.
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Python knows most of these by itself, but not every version knows all of them.
+_SPECIAL = [
+    ipaddress.ip_network(block)
+    for block in (
+        *("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15"),
+        *("224.0.0.0/4", "240.0.0.0/4", "2001:db8::/32", "3fff::/20"),
+    )
+]
+
+
+class Forbidden(Exception):
+    """The URL leads to an address that webhooks may not reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A webhook's URL in parts. `host` is an address, or a name in ASCII and lower case."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def parse(cls, url: str) -> Target:
+        """Raises `InvalidParameter` for a URL that could never be posted to."""
+        # `urlsplit` drops line breaks and tabs, so they have to be found before it.
+        if len(url) > MAX_URL_LENGTH or " " in url or not url.isprintable():
+            raise _invalid("must be a URL of at most 2000 characters, without white space.")
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise _invalid(f"is not a URL ({error}).") from None
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise _invalid("must be an http or https URL.")
+        if "@" in parts.netloc:
+            raise _invalid("must not contain a user or password.")
+        found = _NETLOC.fullmatch(parts.netloc)
+        if found is None:
+            raise _invalid("must have a host, and behind it no more than a port.")
+        port = int(found["port"] or _PORTS[parts.scheme])
+        if not 0 < port < 65536:
+            raise _invalid("the port must be between 1 and 65535.")
+        return cls(
+            parts.scheme,
+            _address(found["address"]) if found["address"] else _name(found["name"]),
+            port,
+            (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+        )
+
+    def netloc(self, host: str) -> str:
+        """`host` and the port, as in a URL and in the header `Host`."""
+        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
+        return (f"[{host}]" if ":" in host else host) + port
+
+    def url_at(self, address: str) -> str:
+        """The URL with an address in place of the host."""
+        return f"{self.scheme}://{self.netloc(address)}{self.path}"
+
+    def refuse_if_private(self) -> None:
+        """Raise `InvalidParameter` if the host is plainly private, without looking it up."""
+        local = self.host == "localhost" or self.host.endswith(".localhost")
+        if local or (_is_address(self.host) and not is_public(self.host)):
+            raise _invalid(f"{self.host} is not a public address (WEBHOOK_ALLOW_PRIVATE is off).")
+
+    async def resolve(self, *, allow_private: bool) -> str:
+        """An address of the host. Raises `Forbidden` if any of its addresses is not public."""
+        addresses = await _look_up(self.host, self.port)
+        if not allow_private:
+            for address in addresses:
+                if not is_public(address):
+                    raise Forbidden(
+                        f"{self.host} resolves to {address} (WEBHOOK_ALLOW_PRIVATE is off)"
+                    )
+        return addresses[0]
+
+
+def is_public(address: str) -> bool:
+    """Whether an address is one of the public internet, also if it carries another one inside."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if carried := _carried(ip):
+            return all(is_public(str(inner)) for inner in carried)
+        if ip not in _GLOBAL_UNICAST:
+            return False
+    return ip.is_global and not any(ip in block for block in _SPECIAL)
+
+
+def _carried(ip: ipaddress.IPv6Address) -> tuple[ipaddress.IPv4Address, ...]:
+    """The IPv4 addresses that a packet to this IPv6 address goes to or through."""
+    if ip.ipv4_mapped:
+        return (ip.ipv4_mapped,)
+    if ip.sixtofour:
+        return (ip.sixtofour,)
+    if ip in _NAT64:
+        return (ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF),)
+    return ip.teredo or ()
+
+
+def _address(text: str) -> str:
+    """What stood in square brackets."""
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError:
+        raise _invalid("what is in square brackets is not an IPv6 address.") from None
+
+
+def _name(text: str) -> str:
+    """A host name as the DNS has it, or an IPv4 address."""
+    try:
+        name = text if text.isascii() else idna.encode(text, uts46=True).decode()
+    except UnicodeError as error:
+        raise _invalid(f"is not a host name ({error}).") from None
+    name = name.lower().removesuffix(".")
+    labels = name.split(".")
+    if len(name) > MAX_NAME_LENGTH or not all(map(_LABEL.fullmatch, labels)):
+        raise _invalid("is not a host name.")
+    # The system takes 127.1, 0x7f000001 and 2130706433 for 127.0.0.1.
+    if _NUMBER.fullmatch(labels[-1]) and not _is_address(name):
+        raise _invalid("an IPv4 address must have four decimal numbers.")
+    return name
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _invalid(why: str) -> InvalidParameter:
+    return InvalidParameter(f"webhook_url: {why}")
+
+
+async def _look_up(host: str, port: int) -> list[str]:
+    """The addresses of a host. Raises `OSError` if it has none.
+
+    A look-up cannot be cancelled. Each has a daemon thread of its own, so that one that hangs holds
+    up no other, nor the end of the gateway.
+    """
+    answer: concurrent.futures.Future[list[Any]] = concurrent.futures.Future()
+
+    def ask() -> None:
+        answer.set_running_or_notify_cancel()
+        try:
+            # As bytes: Python would encode a string by the older rules for international names.
+            found = socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM)
+        except Exception as error:
+            answer.set_exception(error)
+        else:
+            answer.set_result(found)
+
+    threading.Thread(target=ask, name=f"look up {host}", daemon=True).start()
+    return [str(entry[4][0]) for entry in await asyncio.wrap_future(answer)]
