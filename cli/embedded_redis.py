@@ -1,10 +1,12 @@
-"""Owns the Redis-protocol server that `make run` and the tests start: Valkey out of a wheel."""
+"""Runs the Redis-protocol server that `make run` and the tests start: Valkey out of a wheel."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from shared.errors import StartupError
 
 START_SECONDS = 60
 """Loading a large append-only file takes a while."""
+
+_sync_file = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 _MALLOC = {
     # The wheel's server has glibc's malloc, which left alone gives a picture's memory back to the
@@ -33,6 +37,7 @@ class EmbeddedRedis:
         self.port = port
         self.url = f"redis://127.0.0.1:{port}/0"
         self.max_bytes = max_bytes or _total_memory_bytes() // 4
+        self.log_path = folder / "redis.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,8 +51,12 @@ class EmbeddedRedis:
 
     def start(self) -> None:
         """Start and wait until it answers. Raises `StartupError` with the server's last words."""
+        self.launch()
+        self.wait_for_answer()
+
+    def launch(self, inherit: Sequence[int] = ()) -> None:
+        """Start the process. `inherit`: descriptors that it holds for as long as it lives."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        log_path = self.folder / "redis.log"
         command = [
             str(get_binary_path()),
             *("--bind", "127.0.0.1", "--port", str(self.port)),
@@ -62,11 +71,16 @@ class EmbeddedRedis:
             # A stream (the events of a job) starts with that much, 4096 unless told.
             *("--stream-node-max-bytes", "512"),
             *("--maxmemory", str(self.max_bytes), "--maxmemory-policy", "noeviction"),
-            *("--loglevel", "notice", "--logfile", str(log_path)),
+            *("--loglevel", "notice", "--logfile", str(self.log_path)),
         ]
         # A session of its own: Ctrl-C must not stop it before the workers have finished.
         environment = {**os.environ, **_MALLOC}
-        self._process = subprocess.Popen(command, env=environment, start_new_session=True)
+        self._process = subprocess.Popen(
+            command, env=environment, start_new_session=True, pass_fds=tuple(inherit)
+        )
+
+    def wait_for_answer(self) -> None:
+        """Raises `StartupError` with the server's last words."""
         client = redis.Redis(port=self.port, socket_timeout=1)
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -75,8 +89,9 @@ class EmbeddedRedis:
                 break
             except (redis.ConnectionError, redis.TimeoutError):
                 if not self.running() or time.monotonic() > deadline:
+                    words = _tail(self.log_path)
                     raise StartupError(
-                        f"The embedded Redis does not start on port {self.port}: {_tail(log_path)}"
+                        f"The embedded Redis does not start on port {self.port}: {words}"
                     ) from None
                 time.sleep(0.05)
         client.close()
@@ -84,11 +99,21 @@ class EmbeddedRedis:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def ending(self) -> str:
+        """How it ended, in words."""
+        code = self._started().returncode
+        if code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        else:
+            how = f"ended by itself with exit status {code}"
+        return f"The embedded Redis (process {self.pid}) {how}"
+
     def sync(self) -> None:
-        """Have the kernel put the append-only file on the disk; call it every second."""
+        """Have the kernel put the append-only file on the disk; call it every second. Raises
+        `OSError` if the disk fails."""
         for path in (self.folder / "appendonlydir").glob("*.incr.aof"):
             with suppress(FileNotFoundError), path.open("rb") as file:
-                os.fdatasync(file.fileno())
+                _sync_file(file.fileno())
 
     def stop(self) -> None:
         """Stop it in order, its file flushed."""

@@ -1,35 +1,29 @@
-"""Owns `yolo-queue up`, which is what `make run` runs: the whole service on this machine.
+"""`yolo-queue up`, which is what `make run` runs: the whole service on this machine.
 
-Redis is started first and stopped last; honcho supervises the worker, the gateway and Flower: when
-one of them ends, all end, so the stack never half runs. Accepted jobs wait in Redis' file.
+Redis is started first and stopped last; the services run under honcho (services.py). Only one `up`
+at a time uses a DATA_DIR (roster.py), and what it starts ends with it, however it ends (reaper.py).
+Accepted jobs wait in Redis' file.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-import shlex
 import signal
 import socket
-import sys
-import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
-import honcho.manager
 import typer
 
 from cli.embedded_redis import EmbeddedRedis
 from cli.model_choice import ModelChoice, choose_model
+from cli.reaper import Reaper
+from cli.roster import REDIS, Roster
+from cli.services import patience_seconds, run_services
+from cli.watchdog import Watchdog
 from shared.errors import InvalidSettings, StartupError
 from shared.redis_client import UNAVAILABLE, connect
 from shared.settings import Settings, load_settings
-
-SYNC_SECONDS = 1
 
 
 def up() -> None:
@@ -37,125 +31,86 @@ def up() -> None:
     try:
         raise typer.Exit(_run(load_settings()))
     except InvalidSettings as error:
-        _say(error.message)
+        typer.echo(error.message)
         raise typer.Exit(2) from None
     except StartupError as error:
-        _say(error.message)
+        typer.echo(error.message)
         raise typer.Exit(1) from None
 
 
 def _run(settings: Settings) -> int:
-    _check_port(settings.host, settings.port, "PORT")
-    _check_port(settings.host, settings.flower_port, "FLOWER_PORT")
     data_dir = Path(settings.data_dir).resolve()
-    server: EmbeddedRedis | None = None
-    if "redis_url" in settings.model_fields_set:
-        _check_redis(settings)
-        redis_url = settings.redis_url
-    else:
-        _check_port("127.0.0.1", settings.embedded_redis_port, "EMBEDDED_REDIS_PORT")
-        server = EmbeddedRedis(
-            data_dir / "redis",
-            settings.embedded_redis_port,
-            max_bytes=settings.embedded_redis_max_bytes,
-        )
-        redis_url = server.url
-    model = choose_model(settings, data_dir)
+    roster = Roster.take(data_dir, settings.port)
+    try:
+        _check_port(settings.host, settings.port, "PORT")
+        _check_port(settings.host, settings.flower_port, "FLOWER_PORT")
+        server = _embedded_redis(settings, data_dir)
+        model = choose_model(settings, data_dir)
+        reaper = Reaper(roster, patience_seconds(settings))
+        try:
+            return _serve(settings, data_dir, roster, model, server)
+        finally:
+            if server:
+                _stop(server)
+            reaper.dismiss()
+    finally:
+        roster.release()
+
+
+def _serve(
+    settings: Settings,
+    data_dir: Path,
+    roster: Roster,
+    model: ModelChoice,
+    server: EmbeddedRedis | None,
+) -> int:
+    if server:
+        server.launch(inherit=[roster.lock])
+        roster.add(REDIS, server.pid)
+        server.wait_for_answer()
     auth = settings.flower_basic_auth.get_secret_value() or _stored_password(data_dir)
+    _announce(settings, model, auth, server)
     environment = {
         **os.environ,
-        "REDIS_URL": redis_url,
+        "REDIS_URL": server.url if server else settings.redis_url,
         "YOLO_MODEL": model.path,
         "FLOWER_BASIC_AUTH": auth,
         "PYTHONUNBUFFERED": "1",
     }
-    if server:
-        server.start()
+    watchdog = Watchdog(f"http://{_reachable(settings.host)}:{settings.port}", server)
+    watchdog.start()
     try:
-        _announce(settings, model, auth, server)
-        return _supervise(settings, environment, data_dir, server)
+        code = run_services(settings, environment, data_dir, roster)
     finally:
-        if server:
-            server.stop()
-            _say("Redis stopped; accepted jobs are in " + str(server.folder))
-
-
-def _supervise(
-    settings: Settings, environment: dict[str, str], data_dir: Path, server: EmbeddedRedis | None
-) -> int:
-    # honcho kills what has not stopped after this time; a worker may finish the job it has.
-    honcho.manager.KILL_WAIT = settings.task_hard_limit_seconds + 15
-    manager = honcho.manager.Manager()
-    python = sys.executable
-    celery = [python, "-m", "celery", "--quiet", "-A", "worker.app"]
-    commands = {
-        "worker": [*celery, "worker", "--without-mingle", "--without-gossip"],
-        "api": [python, "-m", "api"],
-        "flower": [
-            *(*celery, "flower", f"--address={settings.host}", f"--port={settings.flower_port}"),
-            *("--persistent=True", f"--db={data_dir / 'flower.db'}"),
-            *("--state_save_interval=10000", "--logging=error"),
-        ],
-    }
-    for name, command in commands.items():
-        # exec: signals go to the program, not to a shell around it.
-        manager.add_process(name, "exec " + shlex.join(command), env=environment)
-    watcher = _Watcher(settings, server)
-    watcher.start()
-    manager.loop()
-    watcher.stop()
-    if watcher.redis_died:
+        watchdog.stop()
+    if server and watchdog.redis_died:
+        typer.echo(f"{server.ending()}, so everything was stopped. Its log: {server.log_path}")
+        typer.echo(f"Accepted jobs are kept in {server.folder}: `make run` continues them.")
         return 1
-    stopped_by_user = manager.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
-    if not stopped_by_user:
-        _say(
-            f"A process ended by itself (exit status {manager.returncode}); everything is stopped."
-        )
-        _say("Accepted jobs are kept. The lines above say what happened; then `make run` again.")
-    return 0 if stopped_by_user else int(manager.returncode or 1)
+    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        return 0
+    typer.echo(f"A process ended by itself (exit status {code}); everything is stopped.")
+    typer.echo("Accepted jobs are kept. The lines above say what happened; then `make run` again.")
+    return code or 1
 
 
-class _Watcher(threading.Thread):
-    """Says when the service is ready, has Redis' file synced every second, and ends the service
-    when Redis dies under it."""
+def _embedded_redis(settings: Settings, data_dir: Path) -> EmbeddedRedis | None:
+    """The server to start; None if the user has one, which must answer."""
+    if "redis_url" in settings.model_fields_set:
+        _check_redis(settings)
+        return None
+    _check_port("127.0.0.1", settings.embedded_redis_port, "EMBEDDED_REDIS_PORT")
+    return EmbeddedRedis(
+        data_dir / "redis",
+        settings.embedded_redis_port,
+        max_bytes=settings.embedded_redis_max_bytes,
+    )
 
-    def __init__(self, settings: Settings, server: EmbeddedRedis | None) -> None:
-        super().__init__(daemon=True)
-        self._url = f"http://{_reachable(settings.host)}:{settings.port}/ready"
-        self._server = server
-        self._stopped = threading.Event()
-        self._began = time.monotonic()
-        self.redis_died = False
 
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def run(self) -> None:
-        ready = False
-        synced_at = 0.0
-        while not self._stopped.wait(0.25):
-            if self._server and not self._server.running():
-                self.redis_died = True
-                _say(
-                    "The embedded Redis ended by itself; see redis.log in "
-                    + str(self._server.folder)
-                )
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            if self._server and time.monotonic() - synced_at > SYNC_SECONDS:
-                self._server.sync()
-                synced_at = time.monotonic()
-            if not ready and (processes := self._ready_processes()):
-                ready = True
-                seconds = time.monotonic() - self._began
-                _say(f"Ready after {seconds:.1f} s: {processes} worker processes have their model.")
-
-    def _ready_processes(self) -> int:
-        try:
-            with urllib.request.urlopen(self._url, timeout=1) as answer:  # noqa: S310
-                return int(json.load(answer)["ready_processes"])
-        except (OSError, urllib.error.HTTPError, ValueError):
-            return 0
+def _stop(server: EmbeddedRedis) -> None:
+    if server.running():
+        server.stop()
+        typer.echo(f"Redis stopped; accepted jobs are in {server.folder}")
 
 
 def _announce(
@@ -163,7 +118,7 @@ def _announce(
 ) -> None:
     host = _reachable(settings.host)
     where = f"embedded, {server.url}" if server else settings.masked_redis_url()
-    lines: list[tuple[str, str | Callable[[], str]]] = [
+    lines = [
         ("service", f"http://{host}:{settings.port}  (API documentation: /docs)"),
         ("Flower", f"http://{host}:{settings.flower_port}  user and password: {auth}"),
         ("Redis", where),
@@ -177,7 +132,7 @@ def _announce(
         ),
     ]
     for name, text in lines:
-        _say(f"{name:>8}: {text}")
+        typer.echo(f"{name:>8}: {text}")
 
 
 def _check_port(host: str, port: int, name: str) -> None:
@@ -186,7 +141,7 @@ def _check_port(host: str, port: int, name: str) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            hint = f"stop what uses it, or set {name}"
+            hint = f"stop what uses it (another `make run`?), or set {name}"
             if name == "EMBEDDED_REDIS_PORT":
                 hint += f", or use that server with REDIS_URL=redis://127.0.0.1:{port}/0"
             raise StartupError(
@@ -210,7 +165,6 @@ def _stored_password(data_dir: Path) -> str:
     """Flower shows jobs and can stop workers; it never starts without a password."""
     path = data_dir / "flower-password"
     if not path.exists():
-        data_dir.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.write_text("admin:" + secrets.token_urlsafe(12))
     return path.read_text().strip()
@@ -218,7 +172,3 @@ def _stored_password(data_dir: Path) -> str:
 
 def _reachable(host: str) -> str:
     return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

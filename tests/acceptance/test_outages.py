@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -176,35 +174,3 @@ def test_a_worker_that_cannot_serve_stops_with_one_clear_line(
     lines = [line for line in log.splitlines() if message in line]
     assert lines, log
     assert "Traceback" not in log
-
-
-def test_up_says_what_is_wrong_and_leaves_nothing_behind(fragile: Stack, tmp_path: Path) -> None:
-    def up(**environment: str) -> subprocess.CompletedProcess[str]:
-        settings = {**fragile.environment, "DATA_DIR": str(tmp_path), **environment}
-        return subprocess.run(
-            [sys.executable, "-m", "cli.main", "up"],
-            env=settings,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    taken = up()
-    assert taken.returncode == 1
-    assert f"Port {fragile.port} on 127.0.0.1 cannot be used" in taken.stdout
-    assert "PORT" in taken.stdout
-    no_redis = up(
-        PORT="18111",
-        REDIS_URL="redis://:secret@127.0.0.1:1/0",
-        FLOWER_PORT="18112",
-    )
-    assert no_redis.returncode == 1
-    assert "does not answer" in no_redis.stdout
-    assert "secret" not in no_redis.stdout
-    no_model = up(PORT="18111", FLOWER_PORT="18112", YOLO_MODEL="/nowhere.pt")
-    assert no_model.returncode == 1
-    assert "/nowhere.pt is not there" in no_model.stdout
-    nonsense = up(MAX_ATTEMPTS="none")
-    assert nonsense.returncode == 2
-    assert "MAX_ATTEMPTS" in nonsense.stdout

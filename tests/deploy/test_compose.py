@@ -191,7 +191,7 @@ def test_flower_is_started_as_make_run_does(everything: dict[str, Any]) -> None:
     command = everything["flower"]["command"]
     assert command[:7] == ["python", "-m", "celery", "--quiet", "-A", "worker.app", "flower"]
     ours = {argument.partition("=")[0] for argument in command if argument.startswith("--")}
-    source = (ROOT / "cli/up.py").read_text()
+    source = (ROOT / "cli/services.py").read_text()
     theirs = set(re.findall(r'"(--(?:persistent|state_save_interval|logging))=', source))
     theirs |= set(re.findall(r'f"(--(?:address|port|db))=', source))
     assert ours - {"--quiet"} == theirs
