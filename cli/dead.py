@@ -96,5 +96,5 @@ def _letters() -> DeadLetters:
 
 
 def _missing(task_id: str) -> typer.Exit:
-    typer.echo(f"There is no dead letter {task_id}, or the queue is full.", err=True)
+    typer.echo(f"There is no dead letter {task_id} with an image, or the queue is full.", err=True)
     return typer.Exit(1)

@@ -1,6 +1,7 @@
-"""Owns the jobs that were given up: a bounded list that keeps each one's image and history.
+"""Reads, retries and deletes dead letters: jobs that were given up, each with its image and its
+history, and messages that never became a job.
 
-They get here by abandon.lua, in the step that ends the job.
+They get here by abandon.lua, in the step that ends the job, and by bury_message.lua.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class DeadLetter:
     parameters: dict[str, Any]
     error: dict[str, Any]
     history: list[dict[str, Any]]
+    message: str | None = None
+    """The text of a broker message that never became a job."""
 
 
 class DeadLetters:
@@ -53,6 +56,7 @@ class DeadLetters:
             parameters=json.loads(fields[b"params"]),
             error=json.loads(fields[b"error"]),
             history=json.loads(fields[b"history"]),
+            message=fields[b"message"].decode(errors="replace") if b"message" in fields else None,
         )
 
     def image(self, task_id: str) -> bytes | None:

@@ -21,6 +21,7 @@ from kombu.transport import redis as kombu_redis
 
 from shared.redis_client import sentinel_options
 from shared.redis_url import RedisAddress, parse
+from worker.undeliverable import keep, text_of
 
 SOCKET_SECONDS = 3.0
 """Of the broker connection. A server that is cut off closes nothing: without this a command waits
@@ -94,32 +95,69 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         super().restore_unacked_once(stderr)
 
 
-class Channel(kombu_redis.Channel):  # type: ignore[misc]
+class _Robust:
+    """What both kinds of channel do better than kombu's."""
+
     QoS = QoS
 
     def close(self) -> None:
         _end_poll(self)
-        super().close()
+        super().close()  # type: ignore[misc]
+
+    def _brpop_read(self, **options: Any) -> Any:
+        client: Any = self.client  # type: ignore[attr-defined]
+        parse, replies = client.parse_response, []
+
+        def remember(*args: Any, **kwargs: Any) -> Any:
+            replies.append(parse(*args, **kwargs))
+            return replies[-1]
+
+        client.parse_response = remember
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except (ValueError, RecursionError) as error:  # no JSON: kombu has nothing to hand over
+            if not replies or not replies[-1]:
+                raise
+            keep(replies[-1][1].decode(errors="replace"), f"it is not JSON: {error}")
+            return True
+        finally:
+            del client.parse_response
+
+
+class Channel(_Robust, kombu_redis.Channel):  # type: ignore[misc]
+    pass
+
+
+class _RobustTransport:
+    def _deliver(self, message: Any, queue: str) -> None:
+        """Without this, a message that lacks what kombu or Celery look for ends the worker."""
+        try:
+            super()._deliver(message, queue)  # type: ignore[misc]
+        except (redis.RedisError, OSError):
+            raise
+        except Exception as error:
+            properties = message.get("properties") if isinstance(message, dict) else None
+            tag = properties.get("delivery_tag") if isinstance(properties, dict) else None
+            for channel in self.channels:  # type: ignore[attr-defined]
+                if isinstance(tag, str) and tag in channel.qos._delivered:
+                    channel.qos.ack(tag)
+            keep(text_of(message), f"it cannot be read: {error!r}")
 
 
 _CONNECTION_ERRORS = (*kombu_redis.Transport.connection_errors, redis.OutOfMemoryError)
 """What Celery's worker survives, by connecting again. It ends itself over anything else."""
 
 
-class Transport(kombu_redis.Transport):  # type: ignore[misc]
+class Transport(_RobustTransport, kombu_redis.Transport):  # type: ignore[misc]
     Channel = Channel
     connection_errors = _CONNECTION_ERRORS
 
 
-class SentinelChannel(kombu_redis.SentinelChannel):  # type: ignore[misc]
-    QoS = QoS
-
-    def close(self) -> None:
-        _end_poll(self)
-        super().close()
+class SentinelChannel(_Robust, kombu_redis.SentinelChannel):  # type: ignore[misc]
+    pass
 
 
-class SentinelTransport(kombu_redis.SentinelTransport):  # type: ignore[misc]
+class SentinelTransport(_RobustTransport, kombu_redis.SentinelTransport):  # type: ignore[misc]
     Channel = SentinelChannel
     connection_errors = _CONNECTION_ERRORS
 

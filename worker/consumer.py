@@ -9,6 +9,11 @@ from typing import Any
 
 from celery.worker.consumer import Consumer
 from kombu.asynchronous import set_event_loop
+from kombu.log import get_logger
+
+from worker.undeliverable import fault_of, keep, text_of
+
+logger = get_logger("yolo_queue.worker")
 
 RECONNECT_SECONDS = 2
 """Celery's own pause grows to 30 s; after a long outage that alone breaks recovery in 10 s."""
@@ -39,6 +44,26 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             interval_max=RECONNECT_SECONDS,
         )
         return super().ensure_connected(conn)
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
+        take = super().create_task_handler(*args, **kwargs)
+
+        def on_message(message: Any) -> None:
+            if fault := fault_of(message):
+                message.ack_log_error(logger, self.connection_errors)
+                keep(text_of(message._raw), fault)
+            else:
+                take(message)
+
+        return on_message
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Any) -> None:
+        super().on_unknown_task(body, message, exc)
+        keep(text_of(message._raw), f"no worker knows the task {exc}")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Any) -> None:
+        super().on_invalid_task(body, message, exc)
+        keep(text_of(message._raw), str(exc))
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         super().on_connection_error_before_connected(exc)

@@ -12,6 +12,7 @@ import os
 import signal
 import struct
 import threading
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ _tally = Tally(_MAX_PROCESSES)
 _mates = MatesBoard(_MAX_PROCESSES)
 
 DOWNLOAD_SECONDS = 120
+RELOAD_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +113,8 @@ def start(settings: Settings) -> None:
     # Out of the parent's process group: a signal meant for the service (Ctrl-C, a supervisor that
     # stops a group) must reach the parent alone, which lets its children finish their jobs.
     os.setpgid(0, 0)
-    from worker.detector import Detector
-
     index = current_process().index
-    try:
-        detector = Detector(
-            settings,
-            _model,
-            process_index=index,
-            threads=threads_per_process(settings.worker_concurrency),
-        )
-    except Exception as error:
-        _report_error(error.message if isinstance(error, StartupError) else repr(error))
-        signal.pause()  # The parent stops the worker; leaving now would only be replaced.
+    detector = _load_detector(settings, index)
     tracing.start("yolo-queue-worker", settings)
     store = JobStore(settings)
     _this = PoolProcess(
@@ -138,6 +129,29 @@ def start(settings: Settings) -> None:
         detector.device,
         detector.served.runtime,
     )
+
+
+def _load_detector(settings: Settings, index: int) -> Detector:
+    """Load the model. A worker whose first processes cannot is stopped by its parent; where one
+    could, the model has gone since: those that have it go on, and this one is replaced."""
+    from worker.detector import Detector
+
+    threads = threads_per_process(settings.worker_concurrency)
+    try:
+        return Detector(settings, _model, process_index=index, threads=threads)
+    except Exception as error:
+        message = error.message if isinstance(error, StartupError) else repr(error)
+    if not loaded_pids():
+        _report_error(message)
+        signal.pause()  # leaving now would only bring a replacement that fails, too
+    log.error(
+        "this pool process cannot load the model that others of its worker have: %s. Another one "
+        "tries in %d s",
+        message,
+        RELOAD_SECONDS,
+    )
+    time.sleep(RELOAD_SECONDS)
+    os._exit(os.EX_CONFIG)
 
 
 def _describe_model(store: JobStore, detector: Detector) -> None:
@@ -157,6 +171,10 @@ def stop() -> None:
     tracing.stop()
     if _this is not None:
         _this.store.redis.close()
+
+
+def is_parent() -> bool:
+    return _this is None
 
 
 def current() -> PoolProcess:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any
 
 from celery import Task, shared_task
-from pydantic import ValidationError
 
 from shared.errors import InvalidTask, JobError, UploadError
 from shared.image_header import read_header
@@ -20,6 +18,14 @@ from worker.patience import with_patience
 class DetectTask(Task):  # type: ignore[misc]
     Request = "worker.request:JobRequest"
 
+    def on_failure(self, exc: Exception, task_id: str, *_: Any) -> None:
+        """Answer a call that Celery itself could not make, where its producer waits."""
+        if isinstance(exc, JobError) or pool_process.is_parent():
+            return  # the parent is told of a process that died or hung; see worker/request.py
+        process = pool_process.current()
+        if not with_patience(lambda: process.store.exists(task_id)):
+            process.store.refuse(task_id, InvalidTask(f"The inline task cannot be run: {exc}"))
+
 
 @shared_task(
     bind=True,
@@ -30,7 +36,7 @@ class DetectTask(Task):  # type: ignore[misc]
     ignore_result=True,
     throws=(JobError,),
 )
-def detect(self: Any, image: str | None = None, **parameters: Any) -> dict[str, Any]:
+def detect(self: Any, /, *arguments: Any, **parameters: Any) -> dict[str, Any]:
     """Run the job whose id is this task's id.
 
     A producer without a gateway (`celery call`, another language) passes the file inline: `image`
@@ -38,10 +44,10 @@ def detect(self: Any, image: str | None = None, **parameters: Any) -> dict[str, 
     """
     process = pool_process.current()
     task_id: str = self.request.id
-    if image is not None:
+    if arguments or parameters:
         # What an OpenTelemetry-instrumented producer puts into its message's headers.
         traceparent = str(self.request.get("traceparent") or "")[:64]
-        _adopt(process, task_id, image, parameters, traceparent)
+        _adopt(process, task_id, arguments, parameters, traceparent)
     if process.settings.micro_batch_jobs > 1:
         from worker.micro_batch import run_with_mates
 
@@ -54,7 +60,7 @@ def detect(self: Any, image: str | None = None, **parameters: Any) -> dict[str, 
 def _adopt(
     process: pool_process.PoolProcess,
     task_id: str,
-    image: str,
+    arguments: tuple[Any, ...],
     parameters: dict[str, Any],
     traceparent: str,
 ) -> None:
@@ -63,10 +69,10 @@ def _adopt(
     if with_patience(lambda: process.store.exists(task_id)):
         return
     try:
-        content = base64.b64decode(image, validate=True)
+        content = _inline_image(*arguments, image=parameters.pop("image", None))
         checked = DetectParameters.model_validate(parameters)
         header = read_header(content, max_pixels=process.settings.max_image_pixels)
-    except (binascii.Error, UploadError, ValidationError) as error:
+    except (UploadError, TypeError, ValueError) as error:  # pydantic's is a ValueError
         refusal = InvalidTask(f"The inline task cannot be run: {error}")
         with_patience(lambda: process.store.refuse(task_id, refusal))
         raise refusal from error
@@ -81,3 +87,11 @@ def _adopt(
         traceparent=traceparent,
     )
     with_patience(lambda: process.store.accept(job, adopt=True))
+
+
+def _inline_image(*arguments: Any, image: Any) -> bytes:
+    """Raises `TypeError` or `ValueError`."""
+    given = [*arguments, *([] if image is None else [image])]
+    if len(given) != 1 or not isinstance(given[0], str):
+        raise TypeError("pass one image, as Base64 text, in `image`")
+    return base64.b64decode(given[0], validate=True)
