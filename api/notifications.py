@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from api.background import end_tasks
 from shared.errors import StoreUnavailable
 from shared.job_intake import JobIntake
 from shared.jobs import JobState
@@ -22,6 +21,7 @@ log = logging.getLogger("yolo_queue.api")
 POSITION_SECONDS = 1.0
 """How often those who watch a queued job are told its new position, at most."""
 RECONNECT_SECONDS = 1.0
+_GOING_ON = (JobState.QUEUED.value, JobState.PROCESSING.value)
 
 
 class Watch:
@@ -49,17 +49,7 @@ class Notifier:
         self._intake = intake
         self._watches: dict[str, set[Watch]] = {}
         self._queue_moved = False
-        self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
-
-    def start(self) -> None:
-        self._tasks = [
-            asyncio.create_task(self._listen(), name="job changes"),
-            asyncio.create_task(self._tell_positions(), name="queue positions"),
-        ]
-
-    async def stop(self) -> None:
-        await end_tasks(self._tasks)
 
     def drain(self) -> None:
         """Let every waiting request answer with what there is: the gateway is about to stop."""
@@ -88,7 +78,8 @@ class Notifier:
             for watch in watches:
                 watch.woken.set()
 
-    async def _listen(self) -> None:
+    async def listen(self) -> None:
+        """Wake those whose job has changed. Never returns."""
         while True:
             try:
                 async for message in self._intake.subscribe():
@@ -98,15 +89,17 @@ class Notifier:
                     task_id, state = message
                     if state != "queued":
                         self._queue_moved = True
-                    ended = JobState(state).terminal
+                    # A state that is not known here, of a newer gateway or worker, may be an end.
+                    going_on = state in _GOING_ON
                     for watch in self._watches.get(task_id, ()):
-                        if ended or not watch.end_only:
+                        if not (going_on and watch.end_only):
                             watch.woken.set()
             except (*UNAVAILABLE, StoreUnavailable) as error:
                 log.info("no notifications while Redis is away: %s", error)
             await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _tell_positions(self) -> None:
+    async def tell_positions(self) -> None:
+        """Wake those who want to know their job's position. Never returns."""
         while True:
             # With very many watchers less often, so that looking does not become the work.
             await asyncio.sleep(max(POSITION_SECONDS, len(self._watches) / 500))

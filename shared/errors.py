@@ -107,6 +107,20 @@ class StoreUnavailable(YoloQueueError):
     retryable = True
 
 
+class UploadTooSlow(UploadError):
+    """The body of a request comes too slowly, or not at all."""
+
+    code = "upload_too_slow"
+    retryable = True
+
+
+class BackgroundTaskDown(YoloQueueError):
+    """A part of the gateway has failed and is about to be started again."""
+
+    code = "background_task_down"
+    retryable = True
+
+
 class NoWorkerReady(YoloQueueError):
     code = "no_worker_ready"
     retryable = True
@@ -133,6 +147,12 @@ class InvalidTask(JobError):
     """A task that no gateway has checked carries arguments that make no sense."""
 
     code = "invalid_task"
+
+
+class UndeliverableMessage(JobError):
+    """A broker message that no job can come of: written by hand, or by a broken producer."""
+
+    code = "undeliverable"
 
 
 class AttemptsExhausted(JobError):

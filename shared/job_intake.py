@@ -23,6 +23,7 @@ from shared.jobs import JobRecord, JobState, NewJob
 from shared.lua_scripts import AsyncLuaScripts
 from shared.redis_client import bounded, connect_async, unavailable
 from shared.settings import Settings
+from shared.task_message import first_message
 
 SUBSCRIPTION_PING_SECONDS = 4.0
 SLOWEST_WRITE_BYTES_PER_SECOND = 1024 * 1024
@@ -63,7 +64,9 @@ class JobIntake:
             connect_async(settings.image_redis_url) if settings.image_redis_url else self.redis
         )
         self._lua = AsyncLuaScripts(
-            self.redis, self._queue, "accept", "read", "queue", "cancel", "changes"
+            self.redis,
+            self._queue,
+            *("accept", "read", "queue", "cancel", "changes", "sweep", "recount"),
         )
         self._queue_seen_at = -math.inf
         self._queue_seen: QueueState | None = None
@@ -132,7 +135,13 @@ class JobIntake:
                     await self._images.unlink(*keys)
                 raise
             status, rest = reply
-            if status != b"accepted":
+            if status == b"accepted":
+                # A Redis that could not append this to its file has replied all the same. From the
+                # next command on it says so, PING included (docs/decisions/0002-durability.md).
+                await self.redis.ping()
+                if self._images is not self.redis:
+                    await self._images.ping()
+            else:
                 await self._images.unlink(*keys)
         if status == b"unstored":  # its time to live was over before the record could be made
             raise unavailable(redis.TimeoutError())
@@ -145,15 +154,16 @@ class JobIntake:
             )
         return [_record(view) for view in rest], status == b"accepted"
 
-    async def cancel(self, task_id: str) -> tuple[JobRecord, bool]:
+    async def cancel(self, job: JobRecord) -> tuple[JobRecord, bool]:
         """Cancel a job. Returns its record and whether this did it (False: it had ended)."""
-        settings = self._settings
+        settings, task_id = self._settings, job.task_id
         async with self._visit():
             status, view = await self._lua.run(
                 "cancel",
                 task_id,
                 settings.result_ttl_seconds,
                 settings.max_queue_seconds * 1000,
+                first_message(task_id, self._queue, job.traceparent),
             )
         if status == b"cancelled" and self._images is not self.redis:
             # It is cancelled by now, whatever becomes of the image: its time to live is the net.
@@ -161,6 +171,25 @@ class JobIntake:
                 async with self._visit():
                     await self._images.unlink(image_key(self._queue, task_id))
         return _record(view), status == b"cancelled"
+
+    # -- upkeep ---------------------------------------------------------------------------------
+
+    async def sweep(self) -> bool:
+        """End jobs that waited too long, or whose worker is lost and no other came. Returns whether
+        there may be more of them."""
+        settings = self._settings
+        async with self._visit():
+            _ended, more = await self._lua.run(
+                "sweep", settings.result_ttl_seconds, settings.max_queue_seconds * 1000
+            )
+        return bool(more)
+
+    async def recount(self, every_seconds: float) -> list[str]:
+        """Count again what waits and correct the totals, unless another gateway did so within
+        `every_seconds`. Returns what was wrong, in words."""
+        async with self._visit():
+            corrected = await self._lua.run("recount", int(every_seconds * 1000))
+        return [words.decode() for words in corrected]
 
     async def _check_memory(self, size: int) -> None:
         """Keep a share of `maxmemory` free for the results of what is accepted already."""
@@ -246,7 +275,7 @@ class JobIntake:
                 if message["type"] == "subscribe":
                     yield None
                 elif message["type"] == "message":
-                    task_id, _, state = message["data"].decode().partition(" ")
+                    task_id, _, state = message["data"].decode(errors="replace").partition(" ")
                     yield task_id, state
 
     async def model(self) -> dict[str, Any] | None:

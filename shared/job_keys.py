@@ -5,20 +5,22 @@
 | key | type | what | lives |
 | --- | --- | --- | --- |
 | `{q}`, `{q}.1` ... `{q}.7` | list | Celery messages, a list a lane | until taken |
-| `{q}:job:{id}` | hash | the record: the truth about a job's state | record TTL, then result TTL |
-| `{q}:image:{id}` | string | the upload, or on `IMAGE_REDIS_URL` | until the job ends |
+| `{q}:job:{id}` | hash | the record: the truth about a job | until it ends, then result TTL |
+| `{q}:image:{id}` | string | the upload, or on `IMAGE_REDIS_URL` | until the job ends, record TTL |
 | `celery-task-meta-{id}` | string | result or failure, Celery's format | `RESULT_TTL_SECONDS` |
 | `{q}:staged:{id}:{attempt}` | string | a result on its way to the key above | 1 minute |
 | `{q}:events:{id}` | stream | state changes: `/events`, chaos audit | with the record |
 | `{q}:changes` | channel | `id state` at every change after the first state | - |
 | `{q}:lane:{n}` | sorted set | queued ids by sequence number: position in O(log n) | until taken |
 | `{q}:clients` | hash | per client: its lane and its number of queued jobs | while it has any |
+| `{q}:owed` | hash | per queued id: bytes and owner, what leaves the totals with it | until taken |
 | `{q}:leases` | sorted set | running ids by the time their lease ends | until finished |
 | `{q}:marks` | hash | how far each lane has been taken (see heartbeat.lua) | for ever, 8 lanes |
 | `{q}:stats` | hash | sequence, counters, drain rate | for ever, bounded names |
 | `{q}:workers`, `{q}:workers-seen` | hash, sorted set | each worker's last report | 3 heartbeats |
 | `{q}:model` | string | the model served, as JSON | for ever |
-| `{q}:webhooks`, `{q}:webhook:{id}` | sorted set, hash | notices to send: when, what | 2 days |
+| `{q}:webhooks`, `{q}:webhook:{id}` | sorted set, hash | webhooks to send: when, what | 2 days |
+| `{q}:webhooks-parked:{bound}` | list | those that wait for the end of another send | 2 days |
 | `{q}:idem:{owner}:{digest}` | hash | which job an Idempotency-Key made | record TTL |
 | `{q}:dead`, `{q}:dead-bytes` | sorted set, hash | dead letters: ids, bytes | while there are any |
 | `{q}:dead:{id}`, `{q}:dead-image:{id}` | hash, string | one of them | `DEAD_TTL_SECONDS` |

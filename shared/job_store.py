@@ -7,6 +7,7 @@ that lost a race does nothing. Keys: job_keys.py. The gateway's side is job_inta
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,13 +16,13 @@ from typing import Any
 import redis
 
 from shared.celery_meta import failure_meta
-from shared.errors import AttemptsExhausted, JobError
+from shared.errors import AttemptsExhausted, JobError, UndeliverableMessage
 from shared.job_keys import dead_image_key, image_key, job_key, result_key, staged_key
 from shared.jobs import Attempt, JobRecord, JobState, NewJob
 from shared.lua_scripts import LuaScripts
 from shared.redis_client import UNAVAILABLE, connect
 from shared.settings import Settings
-from shared.task_message import task_message
+from shared.task_message import first_message, task_message
 
 STAGED_SECONDS = 60
 """How long a result may take from its being set to its commit, right behind it."""
@@ -56,7 +57,7 @@ class JobStore:
             self.redis,
             self._queue,
             *("accept", "claim", "claim_more", "finish", "abandon"),
-            *("heartbeat", "leave", "republish"),
+            *("heartbeat", "leave", "republish", "bury_message"),
         )
 
     # -- an attempt ---------------------------------------------------------------------------
@@ -190,6 +191,19 @@ class JobStore:
                 self.images.unlink(dead_image_key(self._queue, evicted.decode()))
         return str(status.decode())
 
+    def bury_message(self, text: str, why: str) -> None:
+        """Keep the text of a broker message that no job can come of."""
+        settings = self._settings
+        self._lua.run(
+            "bury_message",
+            f"message-{uuid.uuid4()}",
+            text,
+            json.dumps(UndeliverableMessage(why).as_dict()),
+            settings.dead_ttl_seconds,
+            settings.dead_max_jobs,
+            settings.dead_max_bytes,
+        )
+
     # -- a worker -----------------------------------------------------------------------------
 
     def heartbeat(self, worker: str, report: dict[str, Any], running: Iterable[str]) -> Recovered:
@@ -203,7 +217,6 @@ class JobStore:
             int(HEARTBEAT_SECONDS * 1000),
             settings.result_ttl_seconds,
             settings.max_queue_seconds * 1000,
-            settings.record_ttl_seconds,
             *running,
         )
         outcomes = [
@@ -243,8 +256,6 @@ def accept_arguments(
     arguments: list[Any] = [
         first.owner,
         settings.record_ttl_seconds,
-        settings.result_ttl_seconds,
-        settings.max_queue_seconds * 1000,
         settings.max_queue_jobs,
         settings.max_queue_bytes,
         first.idempotency_key,
@@ -259,7 +270,7 @@ def accept_arguments(
             job.width,
             job.height,
             job.content_type,
-            "" if adopt else task_message(job.task_id, settings.yolo_queue, job.traceparent),
+            "" if adopt else first_message(job.task_id, settings.yolo_queue, job.traceparent),
             job.webhook_url,
             job.traceparent,
         ]

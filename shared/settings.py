@@ -7,6 +7,8 @@ Precedence: environment variable, then the default below. Nothing else in the pr
 
 from __future__ import annotations
 
+import base64
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -18,6 +20,9 @@ from shared.redis_url import masked
 from shared.redis_url import parse as parse_redis_url
 
 MIB = 1024 * 1024
+
+MIN_WEBHOOK_SECRET_BYTES = 24
+"""As the Standard Webhooks specification has it."""
 
 
 class Settings(BaseSettings):
@@ -53,7 +58,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535, description="Port of the gateway.")
     flower_port: int = Field(5555, ge=1, le=65535, description="Port of Flower.")
     data_dir: str = Field(
-        "data", description="Where `make run` keeps Redis' append-only file and Flower's history."
+        "data",
+        description="Where `make run` keeps Redis' append-only file and Flower's history; one "
+        "`make run` at a time uses it.",
     )
     embedded_redis_port: int = Field(
         6379, ge=1, le=65535, description="Port of the server that `make run` starts, on loopback."
@@ -157,6 +164,28 @@ class Settings(BaseSettings):
     max_gateway_upload_bytes: int = Field(
         256 * MIB, ge=1, description="Bytes of uploads in the gateway's memory at once; then 503."
     )
+    max_client_upload_bytes: int = Field(
+        128 * MIB,
+        ge=1,
+        description="Of these, bytes of one client (API key or address); also the largest batch.",
+    )
+    min_upload_bytes_per_second: int = Field(
+        16 * 1024,
+        ge=1,
+        description="Average rate below which a body is refused (408), after its first 10 s.",
+    )
+    max_gateway_response_bytes: int = Field(
+        256 * MIB,
+        ge=16 * MIB,
+        description="Bytes of answers in the gateway's memory that their clients are slow to "
+        "read; above it, the slowest client is cut off.",
+    )
+    max_connections: int = Field(
+        10_000,
+        ge=1,
+        description="Connections of one gateway at once; then idle ones are closed for new ones, "
+        "and 503 if there is none. Fewer if its limit on open files allows fewer.",
+    )
     redis_memory_limit_ratio: float = Field(
         0.8,
         gt=0,
@@ -178,13 +207,22 @@ class Settings(BaseSettings):
         (), description="Comma-separated keys. Empty: open to everyone who can reach the port."
     )
     rate_limit: str = Field(
-        "", description="Submissions per key or address, e.g. `10/second` or `100/minute;5/second`."
+        "",
+        description="Images per key or address, e.g. `10/second` or `100/minute;5/second`; each "
+        "image of a batch counts.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated addresses or networks of your reverse proxies, whose "
+        "`X-Forwarded-For` and `X-Forwarded-Proto` are believed. Empty: nobody's.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma-separated origins that browsers may call from. Empty: none."
     )
     webhook_secret: SecretStr = Field(
-        SecretStr(""), description="Signs webhooks (Standard Webhooks, `whsec_...`). Empty: none."
+        SecretStr(""),
+        description="Signs webhooks (Standard Webhooks): `whsec_` and at least 24 random bytes in "
+        "Base64, e.g. `whsec_$(openssl rand -base64 32)`. Empty: none.",
     )
     webhook_allow_private: bool = Field(
         False, description="Whether webhooks may go to private, loopback and link-local addresses."
@@ -212,7 +250,7 @@ class Settings(BaseSettings):
         "extra `otel`. The other standard `OTEL_...` variables count too. Empty: no traces.",
     )
 
-    @field_validator("api_keys", "cors_origins", mode="before")
+    @field_validator("api_keys", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -235,6 +273,26 @@ class Settings(BaseSettings):
             parse_many(value)  # raises ValueError with the offending text
         return value
 
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_webhook_secret(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text and not _is_webhook_secret(text):
+            raise ValueError(
+                f"must be `whsec_` and at least {MIN_WEBHOOK_SECRET_BYTES} random bytes in Base64; "
+                'make one: echo "whsec_$(openssl rand -base64 32)"'
+            )
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if text == "*":  # would believe whatever a client writes in front
+                raise ValueError("name the proxies' addresses or networks; `*` would believe all")
+            ip_network(text)  # raises ValueError with the offending text
+        return value
+
     @model_validator(mode="after")
     def _check_lease(self) -> Settings:
         if self.lease_seconds > 25:
@@ -255,8 +313,8 @@ class Settings(BaseSettings):
 
     @property
     def record_ttl_seconds(self) -> int:
-        """How long the record of an unfinished job lives: through the queue, every attempt and
-        long enough after to be read as expired."""
+        """How long the image and the events of an unfinished job live: through the queue, every
+        attempt and long enough after to be read as expired. A job that old has expired."""
         attempts = int(self.max_attempts * self.task_hard_limit_seconds) + 1
         return self.max_queue_seconds + attempts + self.result_ttl_seconds
 
@@ -279,3 +337,14 @@ def _in_words(problem: ErrorDetails) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     name = "_".join(map(str, problem["loc"])).upper()
     return f"{name}: {message}" if name else message
+
+
+def _is_webhook_secret(text: str) -> bool:
+    """Whether every library for Standard Webhooks reads the same key from it."""
+    prefix, _, digits = text.partition("_")
+    unpadded = digits.rstrip("=")  # padding may be left out
+    try:
+        key = base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True)
+    except ValueError:
+        return False
+    return prefix == "whsec" and len(key) >= MIN_WEBHOOK_SECRET_BYTES

@@ -21,10 +21,19 @@ _BODY = base64.b64encode(
 ).decode()
 
 
-def task_message(task_id: str, queue: str, traceparent: str = "") -> str:
+def first_message(task_id: str, queue: str, traceparent: str = "") -> str:
+    """The message a job is accepted with: always the same for a job, so that cancelling it can
+    remove it from its list. `traceparent`: the request's trace context, if it is traced.
+    """
+    return task_message(task_id, queue, traceparent, delivery_tag=task_id)
+
+
+def task_message(
+    task_id: str, queue: str, traceparent: str = "", *, delivery_tag: str | None = None
+) -> str:
     """The message that makes a worker run `task_id`. It carries the id; the image stays in its key.
 
-    `traceparent`: the request's trace context, if it is traced.
+    `delivery_tag`: what kombu tells unacknowledged messages apart by; a new one unless given.
     """
     return json.dumps(
         {
@@ -60,7 +69,7 @@ def task_message(task_id: str, queue: str, traceparent: str = "") -> str:
                 "delivery_info": {"exchange": "", "routing_key": queue},
                 "priority": 0,
                 "body_encoding": "base64",
-                "delivery_tag": str(uuid.uuid4()),
+                "delivery_tag": delivery_tag or str(uuid.uuid4()),
             },
         }
     )

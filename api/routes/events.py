@@ -42,7 +42,7 @@ async def get_events(
     request: Request,
     task_id: TaskId,
     client: Client,
-    last_event_id: str = Header("", pattern=r"^(\d{1,20}-\d{1,20})?$"),
+    last_event_id: str = Header("", pattern=r"^(\d{1,19}-\d{1,19})?$"),
 ) -> Response:
     """Sends how the job stands, then every change of status and, while it is queued, of position.
     After a lost connection, `Last-Event-ID` continues with what was missed."""

@@ -30,11 +30,18 @@ async def health() -> Health:
 @router.get(
     "/ready",
     summary="Redis answers and a worker consumes",
-    responses=responses(errors.StoreUnavailable, errors.NoWorkerReady),
+    responses=responses(errors.StoreUnavailable, errors.NoWorkerReady, errors.BackgroundTaskDown),
 )
 async def ready(request: Request) -> Readiness:
     """A worker counts when a pool process has loaded its model and the worker has lately taken a
     message through the same channel that jobs come through; an answer to ping does not count."""
+    down = [name for name, up in request.app.state.background.up.items() if not up]
+    if down:
+        raise errors.BackgroundTaskDown(
+            f"This gateway's background task is down: {', '.join(down)}. It is started again; its "
+            "log says why it ended.",
+            retry_after_seconds=2,
+        )
     queue = await request.app.state.intake.queue()
     if queue.ready_slots == 0:
         raise errors.NoWorkerReady(

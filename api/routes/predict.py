@@ -50,6 +50,7 @@ _ERRORS = (
     errors.MissingImage,
     errors.UnsupportedMediaType,
     errors.UploadTooLarge,
+    errors.UploadTooSlow,
     errors.InvalidImage,
     errors.TooManyPixels,
     errors.InvalidParameter,
@@ -124,9 +125,9 @@ async def submit(
     seconds = preferred_wait(request)
     headers, result, watch = {}, None, None
     with ExitStack() as watching:
-        async with state.upload_budget.reserve(size):
+        with state.upload_budget.hold(client, size) as holding:
             await state.intake.admit(size)
-            upload = await uploads.receive(request, state.settings)
+            upload = await uploads.receive(request, state.settings, holding)
             job = _new_job(request, client, query, upload, idempotency_key)
             if seconds:
                 watch = watching.enter_context(state.notifier.watch(job.task_id, end_only=True))
@@ -165,9 +166,11 @@ async def submit_batch(request: Request, client: Client, query: Parameters) -> R
     await state.rate_limiter.check(client)
     limit = state.settings.max_batch_files
     size = uploads.announced_bytes(request, state.settings, files=limit)
-    async with state.upload_budget.reserve(size):
+    with state.upload_budget.hold(client, size) as holding:
         await state.intake.admit(size)
-        received = await uploads.receive_batch(request, state.settings)
+        received = await uploads.receive_batch(request, state.settings, holding)
+        if len(received) > 1:  # the first one was counted before the body was read
+            await state.rate_limiter.check(client, len(received) - 1)
         jobs = [_new_job(request, client, query, upload, None) for upload in received]
         records, _ = await state.intake.accept_all(jobs)
     body = {"jobs": [job_object(record) for record in records]}

@@ -107,15 +107,15 @@ async def get_image(request: Request, task_id: TaskId, client: Client) -> Respon
 )
 async def cancel(request: Request, task_id: TaskId, client: Client) -> Response:
     """A queued job never runs; a running one is not stopped, but nothing of it is kept."""
-    await find(request, task_id, client)
-    record, cancelled = await request.app.state.intake.cancel(task_id)
+    found, _ = await find(request, task_id, client, with_result=False)
+    record, cancelled = await request.app.state.intake.cancel(found)
     if not cancelled:
         raise errors.JobAlreadyFinished(f"The job is {record.state.value} already.")
     return Response(json.dumps(job_object(record)), media_type="application/json")
 
 
 async def find(
-    request: Request, task_id: str, client: str, *, wait: float = 0
+    request: Request, task_id: str, client: str, *, wait: float = 0, with_result: bool = True
 ) -> tuple[JobRecord, memoryview | None]:
     """The client's job, once it has ended or `wait` seconds are over. Raises `JobNotFound`, also
     for the job of another key."""
@@ -125,7 +125,7 @@ async def find(
     if wait:
         found = await read_when_ended(request, task_id, wait, owner=owner)
     else:
-        found = await request.app.state.intake.read(task_id)
+        found = await request.app.state.intake.read(task_id, with_result=with_result)
     if found is None or (owner is not None and found[0].owner != owner):
         raise errors.JobNotFound("There is no such job: it never existed or its time is over.")
     return found

@@ -19,7 +19,6 @@ count('lost:' .. ARGV[4])
 if tonumber(job[2]) < tonumber(ARGV[6]) then
   redis.call('HSET', job_key(id), 'state', 'queued')
   redis.call('HDEL', job_key(id), 'worker')
-  redis.call('EXPIRE', job_key(id), ARGV[7])
   join_queue(id, job[4], job[5], tonumber(job[6]), job[7])
   -- Its first loss is most likely the worker's fault: next in line. After a second one the others
   -- go first, so that a file that kills its process does not hold them up.
@@ -39,24 +38,7 @@ redis.call('SET', result_key(id), ARGV[9])
 close(id, 'failed', ARGV[8], 'error', ARGV[10])
 count('failed:' .. cjson.decode(ARGV[10]).code)
 
-local dead, evicted = P .. ':dead', {}
-redis.call('HSET', dead .. ':' .. id, 'task_id', id, 'owner', job[5], 'bytes', job[6],
-  'params', job[11], 'content_type', job[10], 'history', cjson.encode(history), 'error', ARGV[10],
-  'died_ms', now)
-redis.call('EXPIRE', dead .. ':' .. id, ARGV[11])
-redis.call('ZADD', dead, string.format('%.0f', now_us), id)
-redis.call('HSET', dead .. '-bytes', id, job[6])
-local function bytes_kept()
-  local sum = 0
-  for _, value in ipairs(redis.call('HVALS', dead .. '-bytes')) do sum = sum + tonumber(value) end
-  return sum
-end
-while redis.call('ZCARD', dead) > 0 and (redis.call('ZCARD', dead) > tonumber(ARGV[12])
-    or bytes_kept() > tonumber(ARGV[13])
-    or tonumber(redis.call('ZRANGE', dead, 0, 0, 'WITHSCORES')[2]) < now_us - ARGV[11] * 1000000) do
-  local oldest = redis.call('ZPOPMIN', dead)[1]
-  redis.call('DEL', dead .. ':' .. oldest, dead_image_key(oldest))
-  redis.call('HDEL', dead .. '-bytes', oldest)
-  evicted[#evicted + 1] = oldest
-end
+local evicted = bury(id, tonumber(job[6]), tonumber(ARGV[11]), tonumber(ARGV[12]),
+  tonumber(ARGV[13]), 'task_id', id, 'owner', job[5], 'params', job[11], 'content_type', job[10],
+  'history', cjson.encode(history), 'error', ARGV[10])
 return {'dead', evicted}

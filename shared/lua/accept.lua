@@ -1,12 +1,11 @@
 -- Accept one or several jobs: records, places in the queue and Celery messages in one step, or a
 -- refusal that leaves nothing behind. An empty message adopts a task Celery has delivered already.
 -- Safe to repeat: jobs that are there already are accepted again without being counted twice.
--- ARGV: owner record_ttl result_ttl max_queue_ms max_jobs max_bytes idempotency_key fingerprint
+-- ARGV: owner record_ttl max_jobs max_bytes idempotency_key fingerprint
 --       images_here(1: on this server, where they must be by now)
 --       then for each job: id bytes params width height content_type message webhook_url traceparent
-local owner, record_ttl, result_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local max_queue_ms, idempotency_key = tonumber(ARGV[4]), ARGV[7]
-local HEAD, EACH = 9, 9
+local owner, record_ttl, idempotency_key = ARGV[1], ARGV[2], ARGV[5]
+local HEAD, EACH = 7, 9
 
 if redis.call('EXISTS', job_key(ARGV[HEAD + 1])) == 1 then
   local known = {}
@@ -17,7 +16,7 @@ end
 if idempotency_key ~= '' then
   local known = redis.call('HMGET', P .. ':idem:' .. idempotency_key, 'id', 'fingerprint')
   if known[1] and redis.call('EXISTS', job_key(known[1])) == 1 then
-    if known[2] ~= ARGV[8] then return {'conflict', {}} end
+    if known[2] ~= ARGV[6] then return {'conflict', {}} end
     return {'replayed', {view(known[1])}}
   end
 end
@@ -27,15 +26,12 @@ for i = HEAD + 1, #ARGV, EACH do
   jobs = jobs + 1
   bytes = bytes + tonumber(ARGV[i + 1])
   adopting = ARGV[i + 6] == ''
-  if ARGV[9] == '1' and redis.call('EXISTS', image_key(ARGV[i])) == 0 then return {'unstored', {}} end
+  if ARGV[7] == '1' and redis.call('EXISTS', image_key(ARGV[i])) == 0 then return {'unstored', {}} end
 end
 local lane = lane_of(owner)
 if not adopting then
-  -- Overdue jobs at the head must not keep new ones out while no worker is there to drop them.
-  local oldest = redis.call('ZRANGE', lane_key(lane), 0, 7)
-  for _, other in ipairs(oldest) do expire_if_overdue(other, result_ttl, max_queue_ms) end
-  if queued_jobs() + jobs > tonumber(ARGV[5])
-      or stat('queued_bytes') + bytes > tonumber(ARGV[6]) then
+  if queued_jobs() + jobs > tonumber(ARGV[3])
+      or stat('queued_bytes') + bytes > tonumber(ARGV[4]) then
     count('refused', jobs)
     return {'full', {tostring(queued_jobs()), tostring(drain_interval_us())}}
   end
@@ -50,7 +46,6 @@ for i = HEAD + 1, #ARGV, EACH do
     'height', ARGV[i + 4], 'content_type', ARGV[i + 5], 'created_ms', now, 'attempts', 0)
   if ARGV[i + 7] ~= '' then redis.call('HSET', job_key(id), 'webhook_url', ARGV[i + 7]) end
   if ARGV[i + 8] ~= '' then redis.call('HSET', job_key(id), 'traceparent', ARGV[i + 8]) end
-  redis.call('EXPIRE', job_key(id), record_ttl)
   join_queue(id, lane, owner, size, seq)
   if message ~= '' then redis.call('LPUSH', list_key(lane), message) end
   record_event(id, 'queued', record_ttl)  -- nobody can be waiting for a job that was not there
@@ -59,7 +54,7 @@ end
 count('accepted', jobs)
 if idempotency_key ~= '' then
   local idem = P .. ':idem:' .. idempotency_key
-  redis.call('HSET', idem, 'id', ARGV[HEAD + 1], 'fingerprint', ARGV[8])
+  redis.call('HSET', idem, 'id', ARGV[HEAD + 1], 'fingerprint', ARGV[6])
   redis.call('EXPIRE', idem, record_ttl)
 end
 return {'accepted', views}

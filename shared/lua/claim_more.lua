@@ -6,7 +6,6 @@ local id, worker, lease_ms = ARGV[1], ARGV[3], tonumber(ARGV[4])
 local result_ttl, max_queue_ms, record_ttl = ARGV[5], tonumber(ARGV[6]), ARGV[7]
 local LONGEST_ID = 64 -- what the parent's board of running jobs holds (worker/mates.py)
 local SPARE = 16 -- entries of a lane that are looked at beyond as many as are wanted
-local LONG_MESSAGE = 8192 -- bytes: a task that brings its image along, which is none of ours
 
 local mates = {}
 local job = redis.call('HMGET', job_key(id), 'state', 'attempts', 'params', 'lane', 'width', 'height')
@@ -25,12 +24,12 @@ local wanted = math.min(tonumber(ARGV[8]), share)
 local function joins(other)
   if #other > LONGEST_ID or expire_if_overdue(other, result_ttl, max_queue_ms) then return false end
   local its = redis.call('HMGET', job_key(other), 'state', 'attempts', 'params', 'width', 'height',
-    'lane', 'owner', 'bytes')
+    'lane')
   if its[1] ~= 'queued' or its[2] ~= '0' or its[3] ~= job[3] then return false end
   local size = tonumber(its[4]) * tonumber(its[5])
   if size == 0 or size > room then return false end
   room = room - size
-  start_attempt(other, its[6], its[7], tonumber(its[8]), worker, lease_ms, record_ttl)
+  start_attempt(other, its[6], worker, lease_ms, record_ttl)
   return true
 end
 

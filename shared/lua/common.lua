@@ -27,8 +27,16 @@ local function announce(id, state, ttl, ...)
   redis.call('PUBLISH', P .. ':changes', id .. ' ' .. state)
 end
 
-local function leave_queue(id, lane, owner, bytes)
+-- What a queued job counts for stands beside its lane, as `bytes owner`, and not in its record alone:
+-- where the record is lost, what it took must be given back all the same.
+local function leave_queue(id, lane)
   if redis.call('ZREM', lane_key(lane), id) == 0 then return end
+  local bytes, owner = string.match(redis.call('HGET', P .. ':owed', id) or '', '^(%d+) (.*)$')
+  redis.call('HDEL', P .. ':owed', id)
+  if not bytes then  -- accepted by a gateway of an earlier version
+    bytes, owner = unpack(redis.call('HMGET', job_key(id), 'bytes', 'owner'))
+    if not bytes then return end  -- recount.lua finds out
+  end
   count('queued_bytes', -bytes)
   local left = redis.call('HINCRBY', P .. ':clients', owner .. '|jobs', -1)
   if left <= 0 then
@@ -50,8 +58,12 @@ local function lane_of(owner)
   return shortest
 end
 
+-- The record has no time to live until the job ends. Nothing may be left waiting for a job whose
+-- record is gone.
 local function join_queue(id, lane, owner, bytes, seq)
+  redis.call('PERSIST', job_key(id))
   redis.call('ZADD', lane_key(lane), seq, id)
+  redis.call('HSET', P .. ':owed', id, bytes .. ' ' .. owner)
   count('queued_bytes', bytes)
   redis.call('HINCRBY', P .. ':clients', owner .. '|jobs', 1)
   redis.call('HSET', P .. ':clients', owner .. '|lane', lane)
@@ -129,26 +141,81 @@ local function close(id, state, ttl, ...)
   end
 end
 
+-- Drop the messages that are next in a lane and of no use: their jobs have ended, or run already. A
+-- pool process would take milliseconds for each of them.
+local LONG_MESSAGE = 8192 -- bytes: a task that brings its image along, which is not ours to drop
+local function drop_leftovers(lane)
+  for _ = 1, 1000 do
+    local message = redis.call('LINDEX', list_key(lane), -1)
+    if not message or #message > LONG_MESSAGE
+        or not string.find(message, '"origin": "yolo-queue"', 1, true) then return end
+    local id = string.match(message, '"id": "([^"]+)"')
+    if not id or redis.call('HGET', job_key(id), 'state') == 'queued' then return end
+    redis.call('RPOP', list_key(lane))
+  end
+end
+
 local function expire_if_overdue(id, ttl, max_queue_ms)
-  local job = redis.call('HMGET', job_key(id), 'state', 'created_ms', 'lane', 'owner', 'bytes')
+  local job = redis.call('HMGET', job_key(id), 'state', 'created_ms', 'lane')
   if job[1] ~= 'queued' or now - tonumber(job[2]) <= max_queue_ms then return false end
-  leave_queue(id, job[3], job[4], tonumber(job[5]))
+  leave_queue(id, job[3])
   close(id, 'expired', ttl)
   return true
+end
+
+-- End the jobs that have waited too long, the oldest of each lane first, and at most so many that
+-- Redis is held up for some milliseconds. Returns how many left the queue.
+local SWEPT_AT_ONCE = 256
+local function expire_overdue(ttl, max_queue_ms)
+  local left = 0
+  for lane = 0, LANES - 1 do
+    local before = left
+    for _, id in ipairs(redis.call('ZRANGE', lane_key(lane), 0, SWEPT_AT_ONCE - left - 1)) do
+      if redis.call('EXISTS', job_key(id)) == 0 then leave_queue(id, lane)
+      elseif not expire_if_overdue(id, ttl, max_queue_ms) then break end
+      left = left + 1
+    end
+    if left > before then drop_leftovers(lane) end
+    if left >= SWEPT_AT_ONCE then break end
+  end
+  return left
 end
 
 -- A queued job becomes a worker's. The attempt is counted here, before any work: a file that kills
 -- its process must not run for ever. Its number, which is returned, is the fencing token of
 -- everything that follows.
-local function start_attempt(id, lane, owner, bytes, worker, lease_ms, record_ttl)
-  leave_queue(id, lane, owner, bytes)
+local function start_attempt(id, lane, worker, lease_ms, record_ttl)
+  leave_queue(id, lane)
   local attempt = redis.call('HINCRBY', job_key(id), 'attempts', 1)
   redis.call('HSET', job_key(id), 'state', 'processing', 'worker', worker, 'started_ms', now)
-  redis.call('EXPIRE', job_key(id), record_ttl)
+  redis.call('PERSIST', job_key(id))
   redis.call('ZADD', P .. ':leases', now + lease_ms, id)
   count('attempts')
   announce(id, 'processing', record_ttl, 'attempt', attempt)
   return attempt
+end
+
+-- Keep a dead letter; the oldest leave where there are too many. Returns the ids of those.
+local function bury(id, bytes, ttl, max_jobs, max_bytes, ...)
+  local dead = P .. ':dead'
+  redis.call('HSET', dead .. ':' .. id, 'bytes', bytes, 'died_ms', now, ...)
+  redis.call('EXPIRE', dead .. ':' .. id, ttl)
+  redis.call('ZADD', dead, string.format('%.0f', now_us), id)
+  redis.call('HSET', dead .. '-bytes', id, bytes)
+  local kept = 0
+  for _, value in ipairs(redis.call('HVALS', dead .. '-bytes')) do kept = kept + tonumber(value) end
+  local evicted = {}
+  while true do
+    local oldest = redis.call('ZRANGE', dead, 0, 0, 'WITHSCORES')
+    if not oldest[1] or (redis.call('ZCARD', dead) <= max_jobs and kept <= max_bytes
+        and tonumber(oldest[2]) >= now_us - ttl * 1000000) then break end
+    kept = kept - tonumber(redis.call('HGET', dead .. '-bytes', oldest[1]) or '0')
+    redis.call('ZREM', dead, oldest[1])
+    redis.call('DEL', dead .. ':' .. oldest[1], dead_image_key(oldest[1]))
+    redis.call('HDEL', dead .. '-bytes', oldest[1])
+    evicted[#evicted + 1] = oldest[1]
+  end
+  return evicted
 end
 
 -- The record with position and estimate, flat: field, value, field, value ...

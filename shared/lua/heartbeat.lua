@@ -1,6 +1,6 @@
 -- A worker's sign of life, every HEARTBEAT_SECONDS: renews the leases of what it runs, reports its
 -- ready pool processes, and finds work that nobody holds any more.
--- ARGV: worker report lease_ms heartbeat_ms result_ttl max_queue_ms record_ttl id id ...
+-- ARGV: worker report lease_ms heartbeat_ms result_ttl max_queue_ms id id ...
 -- Returns {lost, vanished}: ids with attempt whose lease ran out; ids whose message is gone.
 local worker, lease_ms, beat_ms = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 
@@ -8,11 +8,10 @@ local worker, lease_ms, beat_ms = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 -- worker's beat got through and another's did not, healthy jobs would be taken from the other.
 redis.call('ZREM', P .. ':leases', '')
 
-for i = 8, #ARGV do
+for i = 7, #ARGV do
   local job = redis.call('HMGET', job_key(ARGV[i]), 'state', 'worker')
   if job[1] == 'processing' and job[2] == worker then
     redis.call('ZADD', P .. ':leases', 'XX', now + lease_ms, ARGV[i])
-    redis.call('EXPIRE', job_key(ARGV[i]), ARGV[7])
   end
 end
 
@@ -39,16 +38,14 @@ if now >= stat('grace_until_ms') then
   end
 end
 
+expire_overdue(ARGV[5], tonumber(ARGV[6]))
+
 -- A message can vanish between the broker and a worker that dies. A lane is first in, first out:
 -- a job that is still queued when later ones have been taken, or when the lane's list is empty,
 -- and is still so `lease_ms` later, has no message. A second message would do no harm.
 local vanished = {}
 for lane = 0, LANES - 1 do
   if redis.call('ZCARD', lane_key(lane)) > 0 then
-    for _, id in ipairs(redis.call('ZRANGE', lane_key(lane), 0, 31)) do
-      if redis.call('EXISTS', job_key(id)) == 0 then redis.call('ZREM', lane_key(lane), id)
-      elseif not expire_if_overdue(id, ARGV[5], tonumber(ARGV[6])) then break end
-    end
     local mark = redis.call('HMGET', P .. ':marks', 'overtaken:' .. lane, 'at:' .. lane)
     local passed = tonumber(redis.call('HGET', P .. ':marks', 'taken:' .. lane) or '0')
     if redis.call('LLEN', list_key(lane)) == 0 then passed = stat('seq') + 1 end

@@ -193,6 +193,6 @@ async def test_an_id_that_the_board_cannot_hold_is_left(intake: JobIntake, store
 async def test_a_cancelled_mate_commits_nothing(intake: JobIntake, store: JobStore) -> None:
     first, mate = [await accept(intake) for _ in range(2)]
     (found,) = store.claim_more(claimed(store, first), "w1", 3)
-    assert await intake.cancel(mate)
+    assert (await intake.cancel(found.record))[1]
     assert not store.complete(found, success_meta(mate, {}))
     assert await state_of(intake, mate) is JobState.CANCELLED
