@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api import docs, problems
 from api.auth import KeyRing
+from api.background import BackgroundTasks
 from api.draining import on_stop_signal
 from api.http_metrics import CountRequests, RequestMetrics
 from api.notifications import Notifier
@@ -17,7 +20,8 @@ from api.rate_limit import RateLimiter
 from api.request_spans import request_spans
 from api.routes import events, health, metrics, model, page, predict, queue, result
 from api.security_headers import SecurityHeaders
-from api.uploads import UploadBudget
+from api.upkeep import keep_queue
+from api.upload_budget import UploadBudget
 from api.webhooks import WebhookSender
 from shared import tracing
 from shared.job_intake import JobIntake
@@ -38,14 +42,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 settings.host,
                 settings.port,
             )
-        app.state.notifier.start()
-        app.state.webhooks.start()
+        background, notifier = app.state.background, app.state.notifier
+        background.run("job changes", notifier.listen)
+        background.run("queue positions", notifier.tell_positions)
+        background.run("upkeep", partial(keep_queue, app.state.intake))
+        app.state.webhooks.start(background)
         try:
             with on_stop_signal(app.state.notifier.drain):
                 yield
         finally:
+            await background.stop()
             await app.state.webhooks.stop()
-            await app.state.notifier.stop()
             await app.state.intake.close()
             await app.state.rate_limiter.close()
             tracing.stop()
@@ -62,12 +69,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.intake = JobIntake(settings)
+    app.state.background = BackgroundTasks()
     app.state.notifier = Notifier(app.state.intake)
     app.state.webhooks = WebhookSender(settings, app.state.intake)
     app.state.keys = KeyRing(settings.api_keys)
     app.state.rate_limiter = RateLimiter(settings)
-    app.state.upload_budget = UploadBudget(settings.max_gateway_upload_bytes)
-    app.state.request_metrics = RequestMetrics(app.state.upload_budget, app.state.notifier)
+    app.state.upload_budget = UploadBudget(
+        settings.max_gateway_upload_bytes, settings.max_client_upload_bytes
+    )
+    app.state.request_metrics = RequestMetrics(
+        app.state.upload_budget, app.state.notifier, app.state.background
+    )
     for module in (predict, result, events, queue, model, health, metrics, page):
         app.include_router(module.router)
     page.install(app)
@@ -91,4 +103,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
         )
     app.add_middleware(CountRequests, metrics=app.state.request_metrics)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
     return app

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import prometheus_client
 from fastapi import Request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.background import BackgroundTasks
+from api.connections import REASONS, Connections
 from api.notifications import Notifier
-from api.uploads import UploadBudget
+from api.upload_budget import UploadBudget
 
 _BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
@@ -30,10 +34,12 @@ def mark_problem(request: Request, code: str) -> None:
     request.scope[_PROBLEM] = code
 
 
-class RequestMetrics:
+class RequestMetrics(Collector):
     """The metrics of one gateway, in a registry of their own."""
 
-    def __init__(self, budget: UploadBudget, notifier: Notifier) -> None:
+    def __init__(
+        self, budget: UploadBudget, notifier: Notifier, background: BackgroundTasks
+    ) -> None:
         # A second series for each of them, the time it began, which nothing here asks for.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
@@ -56,9 +62,9 @@ class RequestMetrics:
             buckets=_BUCKETS_SECONDS,
             registry=self.registry,
         )
-        self._gauge(
-            "upload_bytes", "Bytes reserved for uploads in its memory.", lambda: budget.held_bytes
-        )
+        self._background = background
+        self.registry.register(self)
+        self._gauge("upload_bytes", "Bytes of uploads in its memory.", lambda: budget.held_bytes)
         self._gauge(
             "upload_limit_bytes",
             "Bytes above which it refuses uploads (MAX_GATEWAY_UPLOAD_BYTES).",
@@ -69,6 +75,53 @@ class RequestMetrics:
             "Requests it holds until their job changes (wait=, Prefer: wait, /events).",
             notifier.count_watches,
         )
+
+    def show_connections(self, connections: Connections) -> None:
+        """For a gateway whose connections are bounded (api/connections.py)."""
+        limits = connections.limits
+        self._gauge("connections", "Connections that are open.", lambda: len(connections))
+        self._gauge(
+            "connections_limit",
+            "Connections above which it refuses requests (MAX_CONNECTIONS, or fewer if the limit "
+            "on open files allows fewer).",
+            lambda: limits.connections,
+        )
+        self._gauge(
+            "response_bytes",
+            "Bytes of answers that slow clients have not taken yet.",
+            lambda: connections.unsent_bytes,
+        )
+        self._gauge(
+            "response_limit_bytes",
+            "Bytes above which it cuts off the slowest of them (MAX_GATEWAY_RESPONSE_BYTES).",
+            lambda: limits.response_bytes,
+        )
+        ended = Counter(
+            "yolo_queue_gateway_connections_ended",
+            "Connections that it ended before their client had done with them.",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in REASONS:
+            ended.labels(reason)
+        connections.count_end = lambda reason: ended.labels(reason).inc()
+
+    def collect(self) -> Iterable[Metric]:
+        """What runs in the background, which is known once it has been started."""
+        up = GaugeMetricFamily(
+            "yolo_queue_gateway_background_up",
+            "Whether this gateway's background task runs: 1 or 0.",
+            labels=["background"],
+        )
+        failures = CounterMetricFamily(
+            "yolo_queue_gateway_background_failures",
+            "How often this gateway's background task has ended by itself.",
+            labels=["background"],
+        )
+        for name, is_up in self._background.up.items():
+            up.add_metric([name], int(is_up))
+            failures.add_metric([name], self._background.failures[name])
+        yield from (up, failures)
 
     def _gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         gauge = Gauge(f"yolo_queue_gateway_{name}", help_text, registry=self.registry)

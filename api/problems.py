@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from api.http_metrics import mark_problem
 from shared import errors
@@ -24,6 +25,7 @@ STATUS: dict[type[errors.YoloQueueError], int] = {
     errors.MissingImage: 422,
     errors.UnsupportedMediaType: 415,
     errors.UploadTooLarge: 413,
+    errors.UploadTooSlow: 408,
     errors.InvalidImage: 422,
     errors.TooManyPixels: 422,
     errors.InvalidParameter: 422,
@@ -37,16 +39,20 @@ STATUS: dict[type[errors.YoloQueueError], int] = {
     errors.GatewayBusy: 503,
     errors.StoreUnavailable: 503,
     errors.NoWorkerReady: 503,
+    errors.BackgroundTaskDown: 503,
 }
 _TITLES = {
+    400: "Bad request",
     401: "Not authenticated",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request too slow",
     409: "Conflict",
     413: "Upload too large",
     415: "Unsupported media type",
     422: "Invalid request",
     429: "Too many requests",
+    431: "Request head too large",
     500: "Internal error",
     503: "Temporarily unavailable",
 }
@@ -132,6 +138,8 @@ def install(app: FastAPI) -> None:
         headers = {}
         if error.retry_after_seconds is not None:
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+        if isinstance(error, errors.UploadTooSlow):
+            headers["Connection"] = "close"  # the rest of the body is of no use
         if isinstance(error, errors.NotAuthenticated):
             headers["WWW-Authenticate"] = "Bearer"
         return problem(
@@ -141,6 +149,12 @@ def install(app: FastAPI) -> None:
             retryable=error.retryable,
             headers=headers,
         )
+
+    @app.exception_handler(ClientDisconnect)
+    async def _left(request: Request, _: ClientDisconnect) -> Response:
+        # Nobody hears this. It is there for the metrics, under the status that nginx gave to it.
+        mark_problem(request, "client_left")
+        return Response(status_code=499)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:

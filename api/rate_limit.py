@@ -31,11 +31,16 @@ class RateLimiter:
         )
         self._window = MovingWindowRateLimiter(storage)
 
-    async def check(self, client: str) -> None:
-        """Count one submission. Raises `TooManyRequests` when there were too many."""
+    async def check(self, client: str, jobs: int = 1) -> None:
+        """Count `jobs` submissions, all or none of them. Raises `TooManyRequests` when there were
+        too many."""
         for limit in self._limits:
+            if jobs > limit.amount:
+                raise TooManyRequests(
+                    f"{jobs} images at once are more than {limit} allows; send fewer at a time."
+                )
             async with bounded(self._timeout_seconds):
-                if await self._window.hit(limit, client):
+                if await self._window.hit(limit, client, cost=jobs):
                     continue
                 stats = await self._window.get_window_stats(limit, client)
             raise TooManyRequests(

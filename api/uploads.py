@@ -1,9 +1,9 @@
-"""Owns the way of an upload from the socket into memory: size, form, type, declared pixels."""
+"""Reads an upload from the socket into memory: size, pace, form, type, declared pixels."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -11,49 +11,27 @@ from python_multipart.exceptions import FormParserError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from api.upload_budget import Holding
 from shared.errors import (
-    GatewayBusy,
     InvalidImage,
     MissingImage,
     UnsupportedMediaType,
     UploadTooLarge,
+    UploadTooSlow,
 )
 from shared.image_header import ImageHeader, read_header
 from shared.settings import Settings
 
 _FORM_OVERHEAD_BYTES = 64 * 1024
 """What a form may have around its file: boundaries, part headers, small fields."""
+GRACE_SECONDS = 10.0
+"""How long a body may take before its rate counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
     image: bytes
     header: ImageHeader
-
-
-class UploadBudget:
-    """Bounds the bytes of uploads that the gateway holds at once, over all clients."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        self._free = limit_bytes
-
-    @property
-    def held_bytes(self) -> int:
-        return self.limit_bytes - self._free
-
-    @asynccontextmanager
-    async def reserve(self, size: int) -> AsyncIterator[None]:
-        """Hold `size` bytes for the length of a request. Raises `GatewayBusy`."""
-        if size > self._free:
-            raise GatewayBusy(
-                "Too many uploads at this moment; try again shortly.", retry_after_seconds=1
-            )
-        self._free -= size
-        try:
-            yield
-        finally:
-            self._free += size
 
 
 class _InMemoryParser(MultiPartParser):
@@ -64,30 +42,27 @@ class _InMemoryParser(MultiPartParser):
 
 
 def announced_bytes(request: Request, settings: Settings, *, files: int = 1) -> int:
-    """Size of the request's body: as announced, or else the most it may be.
+    """Size of the request's body as announced; 0 if it is not.
 
     Raises `UploadTooLarge` if it announces too much.
     """
-    limit = _body_limit(settings, files)
     announced = request.headers.get("content-length", "")
-    if not announced.isdigit():
-        return limit
-    if int(announced) > limit:
-        raise _too_large(settings)
-    return int(announced)
+    size = int(announced) if announced.isdigit() else 0
+    if size > _body_limit(settings, files):
+        raise _too_large(settings, files)
+    return size
 
 
-async def receive(request: Request, settings: Settings) -> Upload:
+async def receive(request: Request, settings: Settings, holding: Holding) -> Upload:
     """Read the image out of a form's `file` field or a raw body, and check its header.
 
-    Raises the `UploadError`s.
+    Raises the `UploadError`s, and `GatewayBusy`.
     """
     content_type = _content_type(request)
     if content_type == "multipart/form-data":
-        (image,) = await _from_form(request, settings, "file", files=1)
+        (image,) = await _from_form(request, settings, holding, "file", files=1)
     elif content_type.startswith("image/") or content_type == "application/octet-stream":
-        chunks = [c async for c in _bounded(request, settings.max_upload_bytes, settings)]
-        image = b"".join(chunks)
+        image = b"".join([chunk async for chunk in _body(request, settings, holding)])
     else:
         raise UnsupportedMediaType(
             "Send the image as multipart/form-data with a field `file`, or as the body with its "
@@ -96,11 +71,15 @@ async def receive(request: Request, settings: Settings) -> Upload:
     return _checked(image, settings)
 
 
-async def receive_batch(request: Request, settings: Settings) -> list[Upload]:
-    """Read the images of a form's `files` fields. Raises the first one's `UploadError`."""
+async def receive_batch(request: Request, settings: Settings, holding: Holding) -> list[Upload]:
+    """Read the images of a form's `files` fields.
+
+    Raises the first one's `UploadError`, and `GatewayBusy`.
+    """
     if _content_type(request) != "multipart/form-data":
         raise UnsupportedMediaType("Send the images as multipart/form-data, each a field `files`.")
-    images = await _from_form(request, settings, "files", files=settings.max_batch_files)
+    limit = settings.max_batch_files
+    images = await _from_form(request, settings, holding, "files", files=limit)
     return [_checked(image, settings) for image in images]
 
 
@@ -117,11 +96,14 @@ def _content_type(request: Request) -> str:
 
 
 async def _from_form(
-    request: Request, settings: Settings, field: str, *, files: int
+    request: Request, settings: Settings, holding: Holding, field: str, *, files: int
 ) -> list[bytes]:
-    stream = _bounded(request, _body_limit(settings, files), settings)
     parser = _InMemoryParser(
-        Headers(raw=request.headers.raw), stream, max_files=files, max_fields=20, max_part_size=4096
+        Headers(raw=request.headers.raw),
+        _body(request, settings, holding, files=files),
+        max_files=files,
+        max_fields=20,
+        max_part_size=4096,
     )
     try:
         form = await parser.parse()
@@ -137,20 +119,36 @@ async def _from_form(
         await form.close()
 
 
-async def _bounded(request: Request, limit: int, settings: Settings) -> AsyncGenerator[bytes, None]:
-    received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received > limit:
-            raise _too_large(settings)
+async def _body(
+    request: Request, settings: Settings, holding: Holding, *, files: int = 1
+) -> AsyncGenerator[bytes, None]:
+    """The body's chunks, as long as it keeps to its size and comes fast enough."""
+    limit, rate = _body_limit(settings, files), settings.min_upload_bytes_per_second
+    begin = asyncio.get_running_loop().time()
+    chunks = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout_at(begin + GRACE_SECONDS + holding.size_bytes / rate):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            raise UploadTooSlow(
+                f"The body has come at less than {rate:,} bytes a second; send it again."
+            ) from None
+        if chunk is None:
+            return
+        if holding.size_bytes + len(chunk) > limit:
+            raise _too_large(settings, files)
+        holding.add(len(chunk))
         yield chunk
 
 
 def _body_limit(settings: Settings, files: int) -> int:
-    return min(
-        files * settings.max_upload_bytes + _FORM_OVERHEAD_BYTES, settings.max_gateway_upload_bytes
-    )
+    most = files * settings.max_upload_bytes + _FORM_OVERHEAD_BYTES
+    return min(most, settings.max_client_upload_bytes, settings.max_gateway_upload_bytes)
 
 
-def _too_large(settings: Settings) -> UploadTooLarge:
-    return UploadTooLarge(f"An image may have {settings.max_upload_bytes:,} bytes at most.")
+def _too_large(settings: Settings, files: int = 1) -> UploadTooLarge:
+    text = f"An image may have {settings.max_upload_bytes:,} bytes at most"
+    if files > 1:
+        text += f", all images of a request {_body_limit(settings, files):,}"
+    return UploadTooLarge(f"{text}.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -109,3 +111,58 @@ def test_no_secret_is_in_a_log(guarded: Stack) -> None:
     logs = guarded.logs()
     assert "alice-key" not in logs
     assert "bob-key" not in logs
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Without keys, so that clients are told apart by their address."""
+    with Stack(tmp_path_factory.mktemp("limited"), RATE_LIMIT="5/hour") as stack:
+        stack.redis.start()
+        stack.gateway = stack.start_gateway()
+        yield stack
+
+
+def test_each_image_of_a_batch_counts(limited: Stack) -> None:
+    with httpx.Client(base_url=limited.url, timeout=30) as client:
+        too_many = client.post("/predict/batch", files=[("files", IMAGE)] * 7)
+        assert too_many.status_code == 429
+        assert "send fewer at a time" in too_many.json()["detail"]
+        assert client.post("/predict/batch", files=[("files", IMAGE)] * 3).status_code == 201
+        assert client.post("/predict/batch", files=[("files", IMAGE)] * 3).status_code == 429
+        assert client.get("/queue").json()["depth"] == 3
+
+
+def test_nobody_is_believed_who_says_he_is_another(limited: Stack) -> None:
+    with httpx.Client(base_url=limited.url, timeout=30) as client:
+        statuses = {
+            client.post(
+                "/predict/", files={"file": IMAGE}, headers={"X-Forwarded-For": f"203.0.113.{n}"}
+            ).status_code
+            for n in range(6)
+        }
+    assert 429 in statuses, "from loopback, too"
+
+
+def test_a_proxy_that_is_trusted_names_the_client(tmp_path: Path) -> None:
+    with Stack(tmp_path, RATE_LIMIT="2/hour", TRUSTED_PROXIES="127.0.0.0/8") as stack:
+        stack.redis.start()
+        stack.gateway = stack.start_gateway()
+        with httpx.Client(base_url=stack.url, timeout=30) as client:
+
+            def status(forwarded: str) -> int:
+                headers = {"X-Forwarded-For": forwarded}
+                return client.post("/predict/", files={"file": IMAGE}, headers=headers).status_code
+
+            assert [status("203.0.113.1") for _ in range(3)] == [201, 201, 429]
+            assert status("203.0.113.2") == 201
+            # What the client itself wrote stands in front of what the proxy added.
+            assert status("203.0.113.9, 203.0.113.1") == 429
+
+
+def test_a_proxy_is_named_by_its_address(tmp_path: Path) -> None:
+    for wrong in ("*", "proxy.example"):
+        stack = Stack(tmp_path, TRUSTED_PROXIES=wrong)
+        gateway = stack.spawn("api", sys.executable, "-m", "api")
+        assert gateway.wait(timeout=30) != 0
+        assert "TRUSTED_PROXIES" in stack.log("api").read_text()
+        assert "Traceback" not in stack.log("api").read_text()

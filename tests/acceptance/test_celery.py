@@ -15,7 +15,7 @@ from shared.errors import InvalidTask
 from shared.settings import Settings
 from tests.support.client import wait_for
 from tests.support.images import encoded, noise, photograph
-from tests.support.stack import Stack, pool_pids, wait_until
+from tests.support.stack import Stack, free_port, pool_pids, wait_until
 from worker.app import create_app
 
 
@@ -78,3 +78,30 @@ def test_an_inline_task_that_makes_no_sense_fails_and_harms_nobody(
     app.pool.force_close_all()
     app.close()
     assert client.get("/ready").status_code == 200
+
+
+def test_flower_asks_for_its_password_on_all_but_two_paths(stack: Stack) -> None:
+    """docs/deployment.md says which two; they are Flower's own exceptions."""
+    port = free_port()
+    flower = stack.spawn(
+        "flower",
+        *(sys.executable, "-m", "celery", "--quiet", "-A", "worker.app", "flower"),
+        *(f"--port={port}", "--address=127.0.0.1"),
+        FLOWER_BASIC_AUTH="ada:lovelace",
+    )
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+
+        def status(path: str) -> int:
+            try:
+                return client.get(path).status_code
+            except httpx.TransportError:
+                return 0
+
+        wait_until(lambda: status("/healthcheck") == 200, seconds=30, what="Flower answers")
+        closed = ("/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/task/x")
+        assert {path: status(path) for path in closed} == dict.fromkeys(closed, 401)
+        assert status("/metrics") == 200
+        assert client.post("/api/worker/shutdown/w0@test").status_code == 401
+        assert client.get("/", auth=("ada", "lovelace")).status_code == 200
+    flower.terminate()
+    flower.wait(timeout=20)

@@ -235,7 +235,7 @@ def test_queue_health_ready_metrics_and_docs(client: httpx.Client) -> None:
         assert client.get(path).status_code == 200, path
     document = client.get("/openapi.json").json()
     documented = document["paths"]["/predict/"]["post"]["responses"]
-    assert set(documented) == {"200", "201", "401", "413", "415", "422", "429", "503"}
+    assert set(documented) == {*("200", "201", "401", "408", "413", "415", "422", "429", "503")}
 
 
 def test_security_headers(client: httpx.Client) -> None:
@@ -245,3 +245,12 @@ def test_security_headers(client: httpx.Client) -> None:
         assert "unsafe" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in answer.headers
+
+
+def test_an_event_id_that_redis_could_not_read_is_refused(client: httpx.Client) -> None:
+    """Its parts have 64 bits there; a larger one broke the stream off in the middle."""
+    link = submit(client, sample())["links"]["events"]
+    for last, status in (("9" * 20 + "-0", 422), ("9" * 19 + "-" + "9" * 19, 200)):
+        with client.stream("GET", link, headers={"Last-Event-ID": last}) as answer:
+            assert answer.status_code == status
+            answer.read()

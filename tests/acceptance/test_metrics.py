@@ -54,7 +54,7 @@ def test_names_and_units(measured: Stack, client: httpx.Client) -> None:
                 # Nothing that is different for every job, client or process.
                 assert set(one.labels) <= {
                     *("le", "status", "code", "reason", "stage", "outcome"),
-                    *("method", "route", "holds", "model", "runtime"),
+                    *("method", "route", "holds", "model", "runtime", "background"),
                 }, one
 
 

@@ -33,6 +33,8 @@ ROUND = (
     "Redis paused",
     "worker paused",
     "connections cut",
+    "malformed messages",
+    "silent clients",
     "gateway SIGKILL",
     "worker SIGTERM",
 )
@@ -99,6 +101,8 @@ def run(folder: Path, arguments: argparse.Namespace) -> tuple[Verdict, Load, Sab
         with httpx.Client(base_url=stack.url, timeout=30) as api:
             verdict = reconcile(api, client, load.accepted, saboteur.faults)
         verdict.discrepancies += leftovers(client)
+        if "totals were wrong" in stack.logs():
+            verdict.discrepancies.append("totals had to be corrected; the gateway's log says which")
         say_what_logs_know(stack.logs(), verdict.discrepancies)
         if batching:
             sizes = [int(size) for size in re.findall(r"(\d+) jobs in one batch", stack.logs())]
@@ -134,6 +138,7 @@ def leftovers(client: redis.Redis) -> list[str]:
     left = [f"lease left: {name!r}" for name in client.zrange("yolo:leases", 0, -1)]
     left += [f"image left: {name!r}" for name in client.keys("yolo:image:*")]
     left += [f"job left in {key!r}" for key in client.keys("yolo:lane:*")]
+    left += [f"total left in {key}" for key in ("yolo:clients", "yolo:owed") if client.exists(key)]
     if int(client.hget("yolo:stats", "queued_bytes") or 0):
         left.append("queued_bytes is not 0")
     return left

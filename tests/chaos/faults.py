@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
+import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import httpx
 import redis
 
 from shared.settings import Settings
+from shared.task_message import task_message
 from tests.support.stack import Stack, pool_pids, wait_until
 
 WORKER_APP = "tests.chaos.app"
@@ -54,6 +59,8 @@ class Saboteur:
             "Redis SIGKILL": self.kill_redis,
             "Redis paused": self.pause_redis,
             "connections cut": self.cut_connections,
+            "malformed messages": self.push_rubbish,
+            "silent clients": self.open_silent_connections,
         }
 
     def kill_pool_process(self) -> None:
@@ -122,6 +129,34 @@ class Saboteur:
         for kind in kinds:
             self._redis.client_kill_filter(_type=kind, skipme=True)
         fault.recovered_seconds = self._until_work_flows()
+
+    def push_rubbish(self) -> None:
+        """Messages that no job can come of, next in line before everybody's."""
+        fault = self._note("malformed messages", [])
+        message = json.loads(task_message("malformed", "yolo"))
+        for text in (
+            "no JSON",
+            "[1]",
+            json.dumps({**message, "body": "bnVsbA=="}),
+            json.dumps({**message, "headers": {"task": "yolo.detect"}}),
+            json.dumps({**message, "headers": {**message["headers"], "timelimit": "soon"}}),
+        ):
+            self._redis.rpush("yolo", text)
+        fault.recovered_seconds = self._until_work_flows()
+
+    def open_silent_connections(self) -> None:
+        """Clients that announce large bodies and send nothing, then leave without a word."""
+        fault = self._note("silent clients", [])
+        head = b"POST /predict/batch HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n"
+        with ExitStack() as open_connections:
+            for number in range(60):
+                connection = socket.create_connection(("127.0.0.1", self._stack.port))
+                open_connections.enter_context(connection)
+                reset = struct.pack("ii", 1, 0)  # RST at the end, not FIN
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                connection.sendall(head + b"Content-Type: multipart/form-data; boundary=b\r\n")
+                connection.sendall(b"\r\n" if number % 2 else b"")
+            fault.recovered_seconds = self._until_work_flows()
 
     def _expect_refusal(self) -> None:
         """While Redis is away: 503 as problem+json in under 2 s, on every path."""

@@ -13,10 +13,11 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, Metric
 
+from api.background import BackgroundTasks
 from api.http_metrics import RequestMetrics
 from api.notifications import Notifier
 from api.routes.metrics import QueueCollector, RedisCollector
-from api.uploads import UploadBudget
+from api.upload_budget import UploadBudget
 from shared.job_intake import JobIntake, QueueState, RedisMemory
 from shared.settings import Settings
 from tests.support.stack import ROOT
@@ -70,7 +71,9 @@ def served() -> dict[str, set[str]]:
     """Every series that the two endpoints can serve, with its labels, asked of the collectors."""
     settings = Settings()
     memory = {"jobs": RedisMemory(1, 2)}
-    requests = RequestMetrics(UploadBudget(1), Notifier(JobIntake(settings)))
+    background = BackgroundTasks()
+    background.up["upkeep"] = True
+    requests = RequestMetrics(UploadBudget(1, 1), Notifier(JobIntake(settings)), background)
     requests.requests.labels("GET", "/", "200").inc()
     requests.problems.labels("internal").inc()
     requests.seconds.labels("GET", "/").observe(1)
