@@ -8,7 +8,7 @@ from limits import RateLimitItem, parse_many
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
-from shared.errors import TooManyRequests
+from shared.errors import TooManyRequests, UploadTooLarge
 from shared.redis_client import bounded, connect_async
 from shared.settings import Settings
 
@@ -31,16 +31,25 @@ class RateLimiter:
         )
         self._window = MovingWindowRateLimiter(storage)
 
-    async def check(self, client: str, jobs: int = 1) -> None:
-        """Count `jobs` submissions, all or none of them. Raises `TooManyRequests` when there were
-        too many."""
+    async def check(self, client: str) -> None:
+        """Count one submission. Raises `TooManyRequests` when there were too many."""
+        await self._count(client, 1)
+
+    async def check_rest(self, client: str, images: int) -> None:
+        """Count the other images of a batch, the first of which was counted by `check`. Raises
+        `TooManyRequests`, or `UploadTooLarge` for a batch that no waiting would make acceptable."""
         for limit in self._limits:
-            if jobs > limit.amount:
-                raise TooManyRequests(
-                    f"{jobs} images at once are more than {limit} allows; send fewer at a time."
+            if images > limit.amount:
+                raise UploadTooLarge(
+                    f"{images} images at once are more than {limit} allows; send fewer at a time."
                 )
+        if images > 1:
+            await self._count(client, images - 1)
+
+    async def _count(self, client: str, images: int) -> None:
+        for limit in self._limits:
             async with bounded(self._timeout_seconds):
-                if await self._window.hit(limit, client, cost=jobs):
+                if await self._window.hit(limit, client, cost=images):
                     continue
                 stats = await self._window.get_window_stats(limit, client)
             raise TooManyRequests(

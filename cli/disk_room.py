@@ -35,6 +35,5 @@ class DiskRoom:
         self._said_at, self._said_bytes = now, free
         return (
             f"Little room: the disk of {self._folder} has {free // MIB} MiB left; make some. When "
-            "it is full, new jobs get 503, and those accepted last are lost if the service stops "
-            "before there is room again."
+            "it is full, new jobs get 503 until there is room again; accepted ones are kept."
         )

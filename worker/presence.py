@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import logging
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import redis
 from celery import bootsteps
+from celery.signals import worker_shutdown
 from celery.worker import state
 from kombu import Consumer, Exchange, Producer, Queue
 
@@ -55,6 +57,39 @@ def forget_cancelled(timer: Any) -> None:
     heapq.heapify(queue)
 
 
+class _LastBeats(threading.Thread):
+    """Keeps the leases of the jobs that a stopping worker finishes, until it has. Celery's event
+    loop, which beats before, does not run any more."""
+
+    def __init__(self, store: JobStore, running: list[str]) -> None:
+        super().__init__(daemon=True, name="last beats")
+        self._store = store
+        self._running = running
+        self._ended = threading.Event()
+        worker_shutdown.connect(self._end)
+
+    def run(self) -> None:
+        report = {**_last_beat[0], "ready": 0}
+        while True:
+            # To renew what has ended meanwhile does nothing.
+            mates = pool_process.mates_of(self._running)
+            with suppress(*UNAVAILABLE, redis.OutOfMemoryError):
+                self._store.heartbeat(pool_process.worker_name(), report, [*self._running, *mates])
+            if self._ended.wait(HEARTBEAT_SECONDS):
+                return
+
+    def _end(self, **_: Any) -> None:
+        self._ended.set()
+        self.join(timeout=HEARTBEAT_SECONDS)
+        _leave(self._store)
+
+
+def _leave(store: JobStore) -> None:
+    # If Redis is away, the entry goes by itself after three missed beats.
+    with suppress(*UNAVAILABLE, redis.OutOfMemoryError):
+        store.leave(pool_process.worker_name())
+
+
 class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
     """Starts and stops with the consumer, so also around every reconnect to the broker."""
 
@@ -81,11 +116,16 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if _store is None:
+            return
+        running = [request.id for request in list(state.active_requests)]
+        # An exit status, which may be 0, once the worker is told to stop.
+        stopping = state.should_stop is not None and state.should_stop is not False
+        if running and stopping:
+            _LastBeats(_store, running).start()
+            return
         # Once the broker connection is closed, nobody takes work here.
-        if _store is not None:
-            # If Redis is away, the entry goes by itself after three missed beats.
-            with suppress(*UNAVAILABLE, redis.OutOfMemoryError):
-                _store.leave(pool_process.worker_name())
+        _leave(_store)
 
     def _listen(self, consumer: Any, queue: str) -> None:
         """Consume a queue of one's own on the very channel that jobs come through: an echo there

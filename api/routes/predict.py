@@ -169,8 +169,7 @@ async def submit_batch(request: Request, client: Client, query: Parameters) -> R
     with state.upload_budget.hold(client, size) as holding:
         await state.intake.admit(size)
         received = await uploads.receive_batch(request, state.settings, holding)
-        if len(received) > 1:  # the first one was counted before the body was read
-            await state.rate_limiter.check(client, len(received) - 1)
+        await state.rate_limiter.check_rest(client, len(received))
         jobs = [_new_job(request, client, query, upload, None) for upload in received]
         records, _ = await state.intake.accept_all(jobs)
     body = {"jobs": [job_object(record) for record in records]}
