@@ -450,10 +450,14 @@ async def test_a_stop_ends_the_sends_under_way_and_loses_none(
 
 async def _waits_to_be_tried_again(intake: JobIntake, task_id: str) -> bool:
     """Not taken at this moment, and due in less than a lease: after the first pause."""
-    due = await intake.redis.zscore("yolo:webhooks", task_id)
-    attempts = await intake.redis.hget(f"yolo:webhook:{task_id}", "attempts")
-    seconds, _ = await intake.redis.time()
-    return attempts == b"1" and due is not None and 0 < due / 1000 - seconds < 10
+    # In one transaction: between two reads the sender could take it, to write it down.
+    async with intake.redis.pipeline(transaction=True) as pipe:
+        pipe.time()
+        pipe.zscore("yolo:webhooks", task_id)
+        pipe.hget(f"yolo:webhook:{task_id}", "attempts")
+        (seconds, microseconds), due, attempts = await pipe.execute()
+    now = seconds + microseconds / 1e6
+    return attempts == b"1" and due is not None and 0 < due / 1000 - now < 10
 
 
 async def _is_written(intake: JobIntake, task_id: str) -> bool:
