@@ -19,7 +19,7 @@ from shared.errors import (
     UploadTooLarge,
     UploadTooSlow,
 )
-from shared.image_header import ImageHeader, read_header
+from shared.image_header import FORMATS, ImageHeader, find_end, read_header
 from shared.settings import Settings
 
 _FORM_OVERHEAD_BYTES = 64 * 1024
@@ -39,6 +39,22 @@ class _InMemoryParser(MultiPartParser):
     stream that feeds it is bounded."""
 
     spool_max_size = 1 << 62
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        field, part = self._current_part.field_name, self._current_part.file
+        declared = (part and part.content_type) or ""
+        if field in ("file", "files") and not _may_be_an_image(declared):
+            raise UnsupportedMediaType(
+                f"The part `{field}` is declared as {declared[:80]}, which is no image; "
+                f"send {FORMATS}."
+            )
+
+
+def _may_be_an_image(declared: str) -> bool:
+    """Whether a declared type leaves it to the file itself: many senders know no better."""
+    kind = declared.partition(";")[0].strip().lower()
+    return kind in ("", "application/octet-stream") or kind.startswith("image/")
 
 
 def announced_bytes(request: Request, settings: Settings, *, files: int = 1) -> int:
@@ -61,14 +77,14 @@ async def receive(request: Request, settings: Settings, holding: Holding) -> Upl
     content_type = _content_type(request)
     if content_type == "multipart/form-data":
         (image,) = await _from_form(request, settings, holding, "file", files=1)
-    elif content_type.startswith("image/") or content_type == "application/octet-stream":
+    elif _may_be_an_image(content_type):
         image = b"".join([chunk async for chunk in _body(request, settings, holding)])
     else:
         raise UnsupportedMediaType(
             "Send the image as multipart/form-data with a field `file`, or as the body with its "
             "own Content-Type, e.g. image/jpeg."
         )
-    return _checked(image, settings)
+    return await _checked(image, settings)
 
 
 async def receive_batch(request: Request, settings: Settings, holding: Holding) -> list[Upload]:
@@ -80,15 +96,18 @@ async def receive_batch(request: Request, settings: Settings, holding: Holding) 
         raise UnsupportedMediaType("Send the images as multipart/form-data, each a field `files`.")
     limit = settings.max_batch_files
     images = await _from_form(request, settings, holding, "files", files=limit)
-    return [_checked(image, settings) for image in images]
+    return [await _checked(image, settings) for image in images]
 
 
-def _checked(image: bytes, settings: Settings) -> Upload:
+async def _checked(image: bytes, settings: Settings) -> Upload:
     if not image:
         raise MissingImage("The image is empty.")
     if len(image) > settings.max_upload_bytes:
         raise _too_large(settings)
-    return Upload(image, read_header(image, max_pixels=settings.max_image_pixels))
+    header = read_header(image, max_pixels=settings.max_image_pixels)
+    for _ in find_end(image, header):
+        await asyncio.sleep(0)  # other requests have their turn
+    return Upload(image, header)
 
 
 def _content_type(request: Request) -> str:

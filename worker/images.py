@@ -1,4 +1,4 @@
-"""Owns pixels: from an encoded upload to an upright BGR array, and from an array to a JPEG."""
+"""From an encoded upload to an upright BGR array, and from an array to a JPEG."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import pi_heif
 from numpy.typing import NDArray
 
 from shared.errors import UndecodableImage, UploadError
-from shared.image_header import read_header
+from shared.image_header import ImageHeader, read_header
+from worker.memory_bound import memory_bound
 
 Pixels = NDArray[np.uint8]
+
+MEMORY_BYTES = 256 << 20
+MEMORY_BYTES_PER_PIXEL = 20
+"""What decoding a picture may take: no honest one takes more (docs/performance.md)."""
 
 _REDUCED = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -28,6 +34,17 @@ _UPRIGHT: dict[int, tuple[bool, int | None]] = {
     7: (True, -1),
     8: (True, 0),
 }
+_STRIP_PIXELS = 1 << 18
+# What OpenCV, pi-heif and NumPy raise. Not every exception: a time limit is one, too.
+_DECODER_ERRORS = (
+    cv2.error,
+    EOFError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +74,16 @@ def decode(image: bytes, *, max_pixels: int, min_side: int = 0) -> DecodedImage:
         header = read_header(image, max_pixels=max_pixels)
     except UploadError as error:
         raise UndecodableImage(error.message) from error
-
-    mode = cv2.IMREAD_COLOR
-    if header.has_alpha:
-        mode = cv2.IMREAD_UNCHANGED
-    elif header.content_type == "image/jpeg" and min_side:
-        for factor in (8, 4, 2):
-            if max(header.width, header.height) >= factor * min_side:
-                mode = _REDUCED[factor]
-                break
+    factor = _reduction(header, min_side)
     try:
-        # Orientation is applied below, from one source for every format.
-        raw = cv2.imdecode(
-            np.frombuffer(image, np.uint8),
-            mode | cv2.IMREAD_IGNORE_ORIENTATION if mode != cv2.IMREAD_UNCHANGED else mode,
-        )
-    except cv2.error as error:
+        with memory_bound(MEMORY_BYTES + MEMORY_BYTES_PER_PIXEL * header.width * header.height):
+            pixels = _upright(_flatten(_decoded(image, header, factor), header), header.orientation)
+    except _DECODER_ERRORS as error:
         raise UndecodableImage("The image cannot be decoded; is the file complete?") from error
-    if raw is None:  # imdecode's way to say no
-        raise UndecodableImage("The image cannot be decoded; is the file complete?")
-    pixels = _flatten(raw)
     width, height = header.upright_size
-    return DecodedImage(_upright(pixels, header.orientation), width, height)
+    if factor == 1:  # the decoder knows best
+        height, width = pixels.shape[:2]
+    return DecodedImage(pixels, width, height)
 
 
 def encode_jpeg(pixels: Pixels, *, quality: int) -> bytes:
@@ -102,20 +107,61 @@ def fit_within(pixels: Pixels, max_side: int) -> Pixels:
     return np.asarray(cv2.resize(pixels, size, interpolation=way), np.uint8)
 
 
-def _flatten(raw: NDArray[np.generic]) -> Pixels:
-    """8-bit BGR from whatever `IMREAD_UNCHANGED` gives; transparency becomes white."""
-    if raw.dtype == np.uint16:
-        raw = (raw >> 8).astype(np.uint8)  # type: ignore[operator]
-    elif raw.dtype != np.uint8:
+def _reduction(header: ImageHeader, min_side: int) -> int:
+    if header.content_type == "image/jpeg" and min_side:
+        for factor in (8, 4, 2):
+            if max(header.width, header.height) >= factor * min_side:
+                return factor
+    return 1
+
+
+def _decoded(image: bytes, header: ImageHeader, factor: int) -> NDArray[np.generic]:
+    """The stored pixels: H x W, or H x W x 3 or 4 in BGR(A) order; uint8 or uint16."""
+    if header.content_type == "image/heic":
+        return _decoded_heic(image)
+    # Orientation is applied by `_upright`, from one source for every format.
+    mode = _REDUCED.get(factor, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
+    if header.has_alpha:
+        mode = cv2.IMREAD_UNCHANGED
+    raw = cv2.imdecode(np.frombuffer(image, np.uint8), mode)
+    if raw is None:  # imdecode's way to say no
+        raise ValueError("imdecode gave nothing")
+    return np.asarray(raw)
+
+
+def _decoded_heic(image: bytes) -> NDArray[np.generic]:
+    picture = pi_heif.open_heif(image, convert_hdr_to_8bit=True, bgr_mode=True)
+    raw = np.asarray(picture)
+    return raw[:, : picture.size[0]]
+
+
+def _flatten(raw: NDArray[np.generic], header: ImageHeader) -> Pixels:
+    """8-bit BGR; transparency becomes white. In strips, since a copy of 50 megapixels in 16 bits
+    takes 400 MB."""
+    if raw.dtype == np.uint8 and raw.ndim == 3 and raw.shape[2] == 3:
+        return np.asarray(raw, np.uint8)
+    if raw.dtype not in (np.uint8, np.uint16):
         raise UndecodableImage(f"Images with {raw.dtype} pixels are not supported.")
-    pixels: Pixels = np.asarray(raw, dtype=np.uint8)
-    if pixels.ndim == 2:
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8)
-    if pixels.shape[2] == 4:
-        alpha = pixels[:, :, 3:].astype(np.uint16)
-        colour = pixels[:, :, :3].astype(np.uint16)
-        return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return pixels
+    height, width = raw.shape[:2]
+    flat = raw.reshape(height * width, -1)
+    out = np.empty((height * width, 3), np.uint8)
+    # AVIF comes in the range of its own bits, all else in the whole range.
+    shift = header.bits - 8 if header.content_type == "image/avif" else 8
+    for begin in range(0, len(flat), _STRIP_PIXELS):
+        strip = flat[begin : begin + _STRIP_PIXELS]
+        if strip.dtype == np.uint16:
+            strip = (strip >> shift).astype(np.uint8)  # type: ignore[operator]
+        out[begin : begin + _STRIP_PIXELS] = _on_white(np.asarray(strip, np.uint8))
+    return out.reshape(height, width, 3)
+
+
+def _on_white(strip: Pixels) -> Pixels:
+    """N x 1, 3 or 4 samples a pixel to what N x 3 takes."""
+    if strip.shape[1] != 4:
+        return strip
+    alpha = strip[:, 3:].astype(np.uint16)
+    colour = strip[:, :3].astype(np.uint16)
+    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -8,7 +8,7 @@ from typing import Any
 from celery import Task, shared_task
 
 from shared.errors import InvalidTask, JobError, UploadError
-from shared.image_header import read_header
+from shared.image_header import check_file
 from shared.job_keys import TASK_NAME
 from shared.jobs import DetectParameters, NewJob
 from worker import pool_process
@@ -71,7 +71,7 @@ def _adopt(
     try:
         content = _inline_image(*arguments, image=parameters.pop("image", None))
         checked = DetectParameters.model_validate(parameters)
-        header = read_header(content, max_pixels=process.settings.max_image_pixels)
+        header = check_file(content, max_pixels=process.settings.max_image_pixels)
     except (UploadError, TypeError, ValueError) as error:  # pydantic's is a ValueError
         refusal = InvalidTask(f"The inline task cannot be run: {error}")
         with_patience(lambda: process.store.refuse(task_id, refusal))

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from shared.errors import UndecodableImage, UploadError
-from shared.image_header import read_header
+from shared.image_header import check_file
 from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise, quadrants, sample
 from tests.support.stack import Stack, pool_pids
@@ -54,7 +54,7 @@ def test_checks_and_decoder_only_ever_refuse_in_words(form: str) -> None:
     for _ in range(CASES):
         data = mutations(original, source)
         try:
-            read_header(data, max_pixels=LIMIT)
+            check_file(data, max_pixels=LIMIT)
             pixels = decode(data, max_pixels=LIMIT, min_side=32).pixels
             assert pixels.ndim == 3
         except (UploadError, UndecodableImage):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from shared.errors import InvalidImage, TooManyPixels, UnsupportedMediaType
-from shared.image_header import read_header
+from shared.image_header import check_file
 from tests.support.images import encoded, noise
 
 LIMIT = 50_000_000
@@ -15,7 +15,7 @@ LIMIT = 50_000_000
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF"])
 def test_reads_type_and_size_of_every_accepted_format(form: str) -> None:
-    header = read_header(encoded(noise(40, 30), form), max_pixels=LIMIT)
+    header = check_file(encoded(noise(40, 30), form), max_pixels=LIMIT)
     assert header.content_type == f"image/{form.lower()}"
     assert (header.width, header.height) == (40, 30)
 
@@ -36,21 +36,21 @@ def test_reads_type_and_size_of_every_accepted_format(form: str) -> None:
 )
 def test_refuses_what_is_no_image(content: bytes) -> None:
     with pytest.raises(UnsupportedMediaType):
-        read_header(content, max_pixels=LIMIT)
+        check_file(content, max_pixels=LIMIT)
 
 
 def test_refuses_a_decompression_bomb_by_its_header() -> None:
     bomb = png_declaring(50_000, 50_000)
     assert len(bomb) < 1024
     with pytest.raises(TooManyPixels, match=r"50000 x 50000|more than"):
-        read_header(bomb, max_pixels=LIMIT)
+        check_file(bomb, max_pixels=LIMIT)
 
 
 def test_the_limit_itself_is_allowed() -> None:
     image = encoded(noise(40, 30), "PNG")
-    assert read_header(image, max_pixels=1200).width == 40
+    assert check_file(image, max_pixels=1200).width == 40
     with pytest.raises(TooManyPixels):
-        read_header(image, max_pixels=1199)
+        check_file(image, max_pixels=1199)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
@@ -58,23 +58,23 @@ def test_the_limit_itself_is_allowed() -> None:
 def test_refuses_a_file_that_ends_early(form: str, kept: float) -> None:
     whole = encoded(noise(200, 150), form)
     with pytest.raises(InvalidImage):
-        read_header(whole[: int(len(whole) * kept)], max_pixels=LIMIT)
+        check_file(whole[: int(len(whole) * kept)], max_pixels=LIMIT)
 
 
 def test_a_thumbnail_in_the_exif_block_does_not_hide_a_missing_end() -> None:
     thumbnail = encoded(noise(16, 16), "JPEG")
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\0" + thumbnail
     whole = encoded(noise(200, 150), "JPEG", exif=exif)
-    assert read_header(whole, max_pixels=LIMIT).width == 200
+    assert check_file(whole, max_pixels=LIMIT).width == 200
     with pytest.raises(InvalidImage):
-        read_header(whole[: len(whole) // 2], max_pixels=LIMIT)
+        check_file(whole[: len(whole) // 2], max_pixels=LIMIT)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_upright_size_follows_exif(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    header = read_header(encoded(noise(40, 30), "JPEG", exif=exif), max_pixels=LIMIT)
+    header = check_file(encoded(noise(40, 30), "JPEG", exif=exif), max_pixels=LIMIT)
     assert header.orientation == orientation
     assert header.upright_size == ((40, 30) if orientation < 5 else (30, 40))
 

@@ -1,0 +1,69 @@
+"""GIF: walks from block to block up to the end of the first frame (the GIF89a specification)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from shared.image_header.header import (
+    MAX_PARTS,
+    ImageHeader,
+    broken,
+    incomplete,
+    too_many_parts,
+)
+
+CONTENT_TYPE = "image/gif"
+SIGNATURES = ((0, b"GIF87a"), (0, b"GIF89a"))
+
+_EXTENSION, _FRAME = 0x21, 0x2C
+_GRAPHIC_CONTROL = 0xF9
+_STEP_BLOCKS = 10_000
+
+
+def read(image: bytes) -> ImageHeader:
+    """The header of a GIF, read up to the pixels of its first frame. Raises `InvalidImage`."""
+    try:
+        width, height, flags = struct.unpack_from("<HHB", image, 6)
+        at, has_alpha, inside = 13 + _table_bytes(flags), False, False
+        for _ in range(MAX_PARTS):
+            kind = image[at]
+            if inside:  # an extension, whose data comes in blocks
+                inside = kind != 0
+                at += 1 + kind
+            elif kind == _EXTENSION:
+                if image[at + 1] == _GRAPHIC_CONTROL:
+                    has_alpha = bool(image[at + 3] & 1)
+                at, inside = at + 2, True
+            elif kind == _FRAME:
+                left, top, wide, high, flags = struct.unpack_from("<HHHHB", image, at + 1)
+                if left + wide > width or top + high > height:
+                    raise broken("the first frame is larger than the picture")
+                at += 10 + _table_bytes(flags) + 1  # the size of LZW's codes
+                return ImageHeader(CONTENT_TYPE, width, height, 1, has_alpha, pixels_at=at)
+            else:
+                raise broken("there is no frame")
+    except (IndexError, struct.error) as error:
+        raise incomplete() from error
+    raise too_many_parts()
+
+
+def find_end(image: bytes, header: ImageHeader) -> Iterator[None]:
+    """Find the end of the first frame, a step each time the iterator is asked for more.
+
+    Raises `InvalidImage` if it is not there.
+    """
+    at, end = header.pixels_at, len(image)
+    while True:
+        for _ in range(_STEP_BLOCKS):
+            if at >= end:
+                raise incomplete()
+            if image[at] == 0:
+                return
+            at += 1 + image[at]
+        yield
+
+
+def _table_bytes(flags: int) -> int:
+    """Of the colour table that follows such flags."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0

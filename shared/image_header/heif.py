@@ -1,0 +1,180 @@
+"""HEIC and AVIF: walks through the boxes that describe the primary picture (ISO/IEC 23008-12).
+
+ftyp           brands
+meta
+  pitm         number of the primary item
+  iprp
+    ipco       properties: hvcC or av1C (codec), ispe (size), clap, irot, imir, auxC, ...
+    ipma       which of the properties, by their numbers from 1, each item has
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shared.errors import UnsupportedMediaType
+from shared.image_header.header import (
+    MAX_PARTS,
+    ImageHeader,
+    broken,
+    incomplete,
+    too_many_parts,
+)
+
+AVIF, HEIC = "image/avif", "image/heic"
+SIGNATURES = ((4, b"ftyp"),)
+
+_BRANDS = frozenset(
+    {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+    | {b"mif1", b"mif2", b"msf1"}
+)
+_MAX_BRANDS = 64
+_CODECS = {b"av1C": AVIF, b"hvcC": HEIC}
+_ORIENTATIONS = {
+    (0, None): 1,
+    (1, None): 8,
+    (2, None): 3,
+    (3, None): 6,
+    (0, 0): 4,
+    (1, 0): 5,
+    (2, 0): 2,
+    (3, 0): 7,
+    (0, 1): 2,
+    (1, 1): 7,
+    (2, 1): 4,
+    (3, 1): 5,
+}
+"""EXIF's value for a turn (quarters, anticlockwise) and a mirror behind it (0 swaps top and bottom,
+1 left and right)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    kind: bytes
+    begin: int
+    """Offset of what is in it."""
+    end: int
+
+
+class _Boxes:
+    """The boxes of one file, of which only so many are looked at."""
+
+    def __init__(self, image: bytes) -> None:
+        self._image, self._left = image, MAX_PARTS
+
+    def inside(self, begin: int, end: int) -> Iterator[_Box]:
+        at = begin
+        while at + 8 <= end:
+            self._left -= 1
+            if self._left < 0:
+                raise too_many_parts()
+            size, kind = struct.unpack_from(">I4s", self._image, at)
+            content = at + 8
+            if size == 1 and at + 16 <= end:  # the size is too large for its field
+                (size,) = struct.unpack_from(">Q", self._image, at + 8)
+                content = at + 16
+            elif size == 0:  # up to the end
+                size = end - at
+            if size < content - at:
+                raise broken("a box is smaller than its own header")
+            if at + size > end:
+                raise incomplete() if end == len(self._image) else broken("a box is too large")
+            yield _Box(kind, content, at + size)
+            at += size
+
+
+def read(image: bytes) -> ImageHeader:
+    """The header of a HEIC or AVIF file, of which the primary picture counts.
+
+    A HEIC file has orientation 1 and its upright size: libheif turns and crops the picture itself.
+    Raises `InvalidImage`, or `UnsupportedMediaType` for films and other codecs.
+    """
+    boxes = _Boxes(image)
+    try:
+        top = list(boxes.inside(0, len(image)))
+        if not top or top[0].kind != b"ftyp" or not _is_picture(image, top[0]):
+            raise UnsupportedMediaType("A film, or another file in MP4's container, is no image.")
+        meta = next((box for box in top if box.kind == b"meta"), None)
+        if meta is None:
+            raise broken("it describes no picture")
+        return _primary(image, boxes, meta)
+    except struct.error as error:
+        raise broken("a box ends early") from error
+
+
+def _is_picture(image: bytes, ftyp: _Box) -> bool:
+    end = min(ftyp.end, ftyp.begin + 4 * _MAX_BRANDS)
+    return any(image[at : at + 4] in _BRANDS for at in range(ftyp.begin, end, 4))
+
+
+def _primary(image: bytes, boxes: _Boxes, meta: _Box) -> ImageHeader:
+    number, properties, associations = None, None, None
+    for box in boxes.inside(meta.begin + 4, meta.end):
+        if box.kind == b"pitm":
+            form = ">H" if image[box.begin] == 0 else ">I"
+            (number,) = struct.unpack_from(form, image, box.begin + 4)
+        elif box.kind == b"iprp":
+            for part in boxes.inside(box.begin, box.end):
+                if part.kind == b"ipco":
+                    properties = list(boxes.inside(part.begin, part.end))
+                elif part.kind == b"ipma":
+                    associations = part
+    if number is None or properties is None or associations is None:
+        raise broken("it describes no picture")
+    codecs = {_CODECS[each.kind] for each in properties if each.kind in _CODECS}
+    if len(codecs) != 1:
+        raise UnsupportedMediaType("Of HEIF files, only HEIC (HEVC) and AVIF are supported.")
+    own = [
+        properties[index - 1]
+        for index in _properties_of(number, image, associations)
+        if 0 < index <= len(properties)
+    ]
+    has_alpha = any(
+        each.kind == b"auxC" and b"alpha" in image[each.begin : min(each.end, each.begin + 64)]
+        for each in properties
+    )
+    return _header(image, codecs.pop(), own, has_alpha)
+
+
+def _properties_of(number: int, image: bytes, ipma: _Box) -> list[int]:
+    """The numbers of an item's properties."""
+    version, wide = image[ipma.begin], image[ipma.begin + 3] & 1
+    (entries,) = struct.unpack_from(">I", image, ipma.begin + 4)
+    at, item = ipma.begin + 8, struct.Struct(">IB" if version else ">HB")
+    for _ in range(min(entries, MAX_PARTS)):
+        found, count = item.unpack_from(image, at)
+        at += item.size
+        if found == number:
+            # The highest bit says that a reader has to know the property.
+            if wide:
+                return [each & 0x7FFF for each in struct.unpack_from(f">{count}H", image, at)]
+            return [each & 0x7F for each in image[at : at + count]]
+        at += count * (2 if wide else 1)
+    raise broken("its primary picture is not described")
+
+
+def _header(image: bytes, content_type: str, own: list[_Box], has_alpha: bool) -> ImageHeader:
+    size, turn, mirror, bits = None, 0, None, 8
+    for each in own:  # libheif applies them one after the other
+        if each.kind == b"ispe":
+            size = struct.unpack_from(">II", image, each.begin + 4)
+        elif each.kind == b"av1C":
+            flags = image[each.begin + 2]
+            bits = 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+        elif each.kind == b"clap" and content_type == HEIC and size is not None:
+            wide, wide_of, high, high_of = struct.unpack_from(">IIII", image, each.begin)
+            if not wide_of or not high_of:
+                raise broken("its clean aperture is none")
+            size = min(size[0], wide // wide_of), min(size[1], high // high_of)
+        elif each.kind == b"irot":
+            turn = image[each.begin] & 3
+            if turn % 2 and content_type == HEIC and size is not None:
+                size = size[1], size[0]
+        elif each.kind == b"imir":
+            mirror = image[each.begin] & 1
+    if size is None:
+        raise broken("it does not say the picture's size")
+    orientation = 1 if content_type == HEIC else _ORIENTATIONS[turn, mirror]
+    return ImageHeader(content_type, size[0], size[1], orientation, has_alpha, bits)

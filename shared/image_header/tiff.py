@@ -1,0 +1,93 @@
+"""TIFF: reads the first directory, which describes the first picture (TIFF 6.0)."""
+
+from __future__ import annotations
+
+import struct
+from operator import add
+
+from shared.errors import InvalidImage, UnsupportedMediaType
+from shared.image_header.header import ImageHeader, broken, incomplete
+
+CONTENT_TYPE = "image/tiff"
+SIGNATURES = ((0, b"II*\0"), (0, b"MM\0*"))
+
+_WIDTH, _HEIGHT, _BITS, _ORIENTATION, _SAMPLES = 256, 257, 258, 274, 277
+_STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 273, 279, 324, 325
+_EXTRA_SAMPLES, _SAMPLE_FORMAT, _DNG_VERSION = 338, 339, 50706
+_TYPES = {1: "B", 3: "H", 4: "I"}
+_LETTER_BYTES = {"B": 1, "H": 2, "I": 4}
+_MAX_ENTRIES = 1000
+_MAX_VALUES = 100_000
+"""Of one tag: the strips of a picture of 65,535 rows, and more."""
+_FLOAT = 3
+
+
+def read(image: bytes) -> ImageHeader:
+    """The header of a TIFF. Raises `InvalidImage`, or `UnsupportedMediaType` for raw photographs.
+
+    Its orientation is 1 and its size the upright one: OpenCV's decoder turns the picture itself.
+    """
+    order = "<" if image[:2] == b"II" else ">"
+    try:
+        tags = _directory(image, order)
+        if _DNG_VERSION in tags:
+            raise UnsupportedMediaType("A raw photograph (DNG); develop it and send a JPEG.")
+        width, height = (tags[tag].values(image)[0] for tag in (_WIDTH, _HEIGHT))
+        bits = _values(image, tags, _BITS, (1,))
+        samples = _values(image, tags, _SAMPLES, (1,))[0]
+        if max(bits) > 16 or _FLOAT in _values(image, tags, _SAMPLE_FORMAT, (1,)) or samples > 4:
+            raise InvalidImage(
+                "Only TIFFs of at most 16 bits and 4 samples a pixel, and no floats, are supported."
+            )
+        _check_complete(image, tags)
+        if _values(image, tags, _ORIENTATION, (1,))[0] in (5, 6, 7, 8):
+            width, height = height, width
+    except struct.error as error:
+        raise incomplete() from error
+    except (KeyError, IndexError) as error:
+        raise broken("it does not say the picture's size") from error
+    has_alpha = _EXTRA_SAMPLES in tags
+    return ImageHeader(CONTENT_TYPE, width, height, has_alpha=has_alpha, bits=max(bits))
+
+
+class _Tag:
+    """A tag's values, which are read when they are asked for."""
+
+    def __init__(self, order: str, kind: int, count: int, at: int) -> None:
+        self._order, self._letter, self._count, self._at = order, _TYPES.get(kind, ""), count, at
+
+    def values(self, image: bytes) -> tuple[int, ...]:
+        if not self._letter:
+            raise broken("a tag has no number where there should be one")
+        if self._count > _MAX_VALUES:
+            raise broken(f"a tag has more than {_MAX_VALUES:,} values")
+        at = self._at
+        if self._count * _LETTER_BYTES[self._letter] > 4:  # they are elsewhere
+            (at,) = struct.unpack_from(self._order + "I", image, at)
+        return struct.unpack_from(f"{self._order}{self._count}{self._letter}", image, at)
+
+
+def _directory(image: bytes, order: str) -> dict[int, _Tag]:
+    (offset,) = struct.unpack_from(order + "I", image, 4)
+    (entries,) = struct.unpack_from(order + "H", image, offset)
+    if entries > _MAX_ENTRIES:
+        raise broken(f"it has more than {_MAX_ENTRIES:,} tags")
+    tags: dict[int, _Tag] = {}
+    for at in range(offset + 2, offset + 2 + 12 * entries, 12):
+        tag, kind, count = struct.unpack_from(order + "HHI", image, at)
+        tags.setdefault(tag, _Tag(order, kind, count, at + 8))
+    return tags
+
+
+def _values(
+    image: bytes, tags: dict[int, _Tag], tag: int, default: tuple[int, ...]
+) -> tuple[int, ...]:
+    return tags[tag].values(image) if tag in tags else default
+
+
+def _check_complete(image: bytes, tags: dict[int, _Tag]) -> None:
+    for starts, sizes in ((_STRIP_OFFSETS, _STRIP_BYTES), (_TILE_OFFSETS, _TILE_BYTES)):
+        if starts in tags and sizes in tags:
+            ends = map(add, tags[starts].values(image), tags[sizes].values(image))
+            if max(ends, default=0) > len(image):
+                raise incomplete()
