@@ -77,9 +77,12 @@ def decode(image: bytes, *, max_pixels: int, min_side: int = 0) -> DecodedImage:
     factor = _reduction(header, min_side)
     try:
         with memory_bound(MEMORY_BYTES + MEMORY_BYTES_PER_PIXEL * header.width * header.height):
-            pixels = _upright(_flatten(_decoded(image, header, factor), header), header.orientation)
+            pixels = _upright(_decoded(image, header, factor), header.orientation)
     except _DECODER_ERRORS as error:
-        raise UndecodableImage("The image cannot be decoded; is the file complete?") from error
+        raise UndecodableImage(
+            "The image cannot be decoded: the file is damaged, or would take more memory than a "
+            "picture of its size may."
+        ) from error
     width, height = header.upright_size
     if factor == 1:  # the decoder knows best
         height, width = pixels.shape[:2]
@@ -115,10 +118,13 @@ def _reduction(header: ImageHeader, min_side: int) -> int:
     return 1
 
 
-def _decoded(image: bytes, header: ImageHeader, factor: int) -> NDArray[np.generic]:
-    """The stored pixels: H x W, or H x W x 3 or 4 in BGR(A) order; uint8 or uint16."""
+def _decoded(image: bytes, header: ImageHeader, factor: int) -> Pixels:
     if header.content_type == "image/heic":
-        return _decoded_heic(image)
+        picture = pi_heif.open_heif(image, convert_hdr_to_8bit=True, bgr_mode=True)
+        raw = np.asarray(picture)[:, : picture.size[0]]
+        pixels = _flatten(raw, 16)
+        # The memory of `raw` goes with `picture`, of which NumPy knows nothing.
+        return pixels.copy() if np.may_share_memory(pixels, raw) else pixels
     # Orientation is applied by `_upright`, from one source for every format.
     mode = _REDUCED.get(factor, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
     if header.has_alpha:
@@ -126,18 +132,16 @@ def _decoded(image: bytes, header: ImageHeader, factor: int) -> NDArray[np.gener
     raw = cv2.imdecode(np.frombuffer(image, np.uint8), mode)
     if raw is None:  # imdecode's way to say no
         raise ValueError("imdecode gave nothing")
-    return np.asarray(raw)
+    # AVIF comes in the range of its own bits, all else in the whole range.
+    return _flatten(raw, header.bits if header.content_type == "image/avif" else 16)
 
 
-def _decoded_heic(image: bytes) -> NDArray[np.generic]:
-    picture = pi_heif.open_heif(image, convert_hdr_to_8bit=True, bgr_mode=True)
-    raw = np.asarray(picture)
-    return raw[:, : picture.size[0]]
+def _flatten(raw: NDArray[np.generic], bits: int) -> Pixels:
+    """H x W x 3, 8 bits, BGR, of H x W, or H x W x 3 or 4 in BGR(A) order, in uint8, or in uint16
+    of which `bits` are used. Transparency becomes white.
 
-
-def _flatten(raw: NDArray[np.generic], header: ImageHeader) -> Pixels:
-    """8-bit BGR; transparency becomes white. In strips, since a copy of 50 megapixels in 16 bits
-    takes 400 MB."""
+    In strips: a copy of 50 megapixels in 16 bits takes 400 MB.
+    """
     if raw.dtype == np.uint8 and raw.ndim == 3 and raw.shape[2] == 3:
         return np.asarray(raw, np.uint8)
     if raw.dtype not in (np.uint8, np.uint16):
@@ -145,12 +149,10 @@ def _flatten(raw: NDArray[np.generic], header: ImageHeader) -> Pixels:
     height, width = raw.shape[:2]
     flat = raw.reshape(height * width, -1)
     out = np.empty((height * width, 3), np.uint8)
-    # AVIF comes in the range of its own bits, all else in the whole range.
-    shift = header.bits - 8 if header.content_type == "image/avif" else 8
     for begin in range(0, len(flat), _STRIP_PIXELS):
         strip = flat[begin : begin + _STRIP_PIXELS]
         if strip.dtype == np.uint16:
-            strip = (strip >> shift).astype(np.uint8)  # type: ignore[operator]
+            strip = (strip >> (bits - 8)).astype(np.uint8)  # type: ignore[operator]
         out[begin : begin + _STRIP_PIXELS] = _on_white(np.asarray(strip, np.uint8))
     return out.reshape(height, width, 3)
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from shared.image_header import FORMATS
 from shared.settings import Settings
 
 STATIC = Path(__file__).parent.parent / "static"
@@ -41,6 +42,7 @@ async def page_config(request: Request) -> dict[str, object]:
     return {
         "flower_url": _flower_url(settings, request.url.hostname or "localhost"),
         "needs_key": bool(request.app.state.keys),
+        "formats": FORMATS,
         "max_upload_bytes": settings.max_upload_bytes,
         "result_ttl_seconds": settings.result_ttl_seconds,
         "samples": find_samples(SAMPLES),

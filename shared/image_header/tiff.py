@@ -13,13 +13,13 @@ SIGNATURES = ((0, b"II*\0"), (0, b"MM\0*"))
 
 _WIDTH, _HEIGHT, _BITS, _ORIENTATION, _SAMPLES = 256, 257, 258, 274, 277
 _STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 273, 279, 324, 325
-_EXTRA_SAMPLES, _SAMPLE_FORMAT, _DNG_VERSION = 338, 339, 50706
+_PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DNG_VERSION = 262, 338, 339, 50706
 _TYPES = {1: "B", 3: "H", 4: "I"}
 _LETTER_BYTES = {"B": 1, "H": 2, "I": 4}
 _MAX_ENTRIES = 1000
 _MAX_VALUES = 100_000
 """Of one tag: the strips of a picture of 65,535 rows, and more."""
-_FLOAT = 3
+_FLOAT, _RGB = 3, 2
 
 
 def read(image: bytes) -> ImageHeader:
@@ -40,13 +40,14 @@ def read(image: bytes) -> ImageHeader:
                 "Only TIFFs of at most 16 bits and 4 samples a pixel, and no floats, are supported."
             )
         _check_complete(image, tags)
+        photometric = _values(image, tags, _PHOTOMETRIC, (0,))[0]
+        has_alpha = _EXTRA_SAMPLES in tags or (photometric == _RGB and samples == 4)
         if _values(image, tags, _ORIENTATION, (1,))[0] in (5, 6, 7, 8):
             width, height = height, width
     except struct.error as error:
         raise incomplete() from error
     except (KeyError, IndexError) as error:
         raise broken("it does not say the picture's size") from error
-    has_alpha = _EXTRA_SAMPLES in tags
     return ImageHeader(CONTENT_TYPE, width, height, has_alpha=has_alpha, bits=max(bits))
 
 

@@ -3,7 +3,7 @@
 import { Board } from "./board.js";
 import { byId } from "./elements.js";
 import { copy, curlCommand, withAnswer } from "./exports.js";
-import { seconds } from "./format.js";
+import { megabytes, seconds } from "./format.js";
 import { installIntake } from "./intake.js";
 import { installKeyDialog, keys } from "./keys.js";
 import { showModel } from "./model.js";
@@ -16,6 +16,7 @@ installKeyDialog();
 
 const config = await (await fetch("/page-config")).json();
 board.maxBytes = config.max_upload_bytes;
+byId("formats").textContent = `${config.formats}, up to ${megabytes(config.max_upload_bytes)} each.`;
 if (config.flower_url) {
   byId("flower").href = config.flower_url;
   byId("flower").hidden = false;

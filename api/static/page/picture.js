@@ -26,7 +26,7 @@ export class Picture {
       // A format that the browser cannot show; the service can, once it is done.
       this.original = "";
       this.image.hidden = true;
-      this.placeholder.textContent = "This browser cannot show the file";
+      this.placeholder.textContent = "This browser cannot show such a file; the result will be shown";
       if (this.job) this.showDrawing().catch(() => {});
     });
     if (this.original) this.image.src = this.original;
