@@ -132,13 +132,19 @@ def _decoded(image: bytes, header: ImageHeader, factor: int) -> Pixels:
     raw = cv2.imdecode(np.frombuffer(image, np.uint8), mode)
     if raw is None:  # imdecode's way to say no
         raise ValueError("imdecode gave nothing")
-    # AVIF comes in the range of its own bits, all else in the whole range.
-    return _flatten(raw, header.bits if header.content_type == "image/avif" else 16)
+    return _flatten(
+        raw,
+        # AVIF comes in the range of its own bits, all else in the whole range.
+        header.bits if header.content_type == "image/avif" else 16,
+        # libtiff's way to RGBA, which OpenCV takes for 8 bits.
+        premultiplied=header.content_type == "image/tiff" and raw.dtype == np.uint8,
+    )
 
 
-def _flatten(raw: NDArray[np.generic], bits: int) -> Pixels:
+def _flatten(raw: NDArray[np.generic], bits: int, *, premultiplied: bool = False) -> Pixels:
     """H x W x 3, 8 bits, BGR, of H x W, or H x W x 3 or 4 in BGR(A) order, in uint8, or in uint16
-    of which `bits` are used. Transparency becomes white.
+    of which `bits` are used. Transparency becomes white; `premultiplied` colours are as they look
+    on black.
 
     In strips: a copy of 50 megapixels in 16 bits takes 400 MB.
     """
@@ -153,16 +159,18 @@ def _flatten(raw: NDArray[np.generic], bits: int) -> Pixels:
         strip = flat[begin : begin + _STRIP_PIXELS]
         if strip.dtype == np.uint16:
             strip = (strip >> (bits - 8)).astype(np.uint8)  # type: ignore[operator]
-        out[begin : begin + _STRIP_PIXELS] = _on_white(np.asarray(strip, np.uint8))
+        out[begin : begin + _STRIP_PIXELS] = _on_white(np.asarray(strip, np.uint8), premultiplied)
     return out.reshape(height, width, 3)
 
 
-def _on_white(strip: Pixels) -> Pixels:
+def _on_white(strip: Pixels, premultiplied: bool) -> Pixels:
     """N x 1, 3 or 4 samples a pixel to what N x 3 takes."""
     if strip.shape[1] != 4:
         return strip
     alpha = strip[:, 3:].astype(np.uint16)
     colour = strip[:, :3].astype(np.uint16)
+    if premultiplied:
+        return np.minimum(colour + (255 - alpha), 255).astype(np.uint8)
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 

@@ -31,7 +31,7 @@ _FIND_END = {jpeg.CONTENT_TYPE: jpeg.find_end, gif.CONTENT_TYPE: gif.find_end}
 
 
 def read_header(image: bytes, *, max_pixels: int) -> ImageHeader:
-    """Read and check the header of an encoded image, in 30 ms at most whatever is in the file.
+    """Read and check the header of an encoded image, in 50 ms at most whatever is in the file.
 
     Raises `UnsupportedMediaType` if it is no image of an accepted format, `InvalidImage` if its
     header is broken or the file ends early (for JPEG and GIF see `find_end`), `TooManyPixels` if it

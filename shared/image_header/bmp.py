@@ -21,9 +21,11 @@ def read(image: bytes) -> ImageHeader:
         pixels_at, header_bytes = struct.unpack_from("<II", image, 10)
         if header_bytes == _OLD_HEADER_BYTES:
             width, height, _, bits = struct.unpack_from("<HHHH", image, 18)
-            compression = 0
+            compression = coded_bytes = 0
         elif header_bytes >= 40:
-            width, height, _, bits, compression = struct.unpack_from("<iiHHI", image, 18)
+            width, height, _, bits, compression, coded_bytes = struct.unpack_from(
+                "<iiHHII", image, 18
+            )
         else:
             raise broken("its size is none that BMP has")
         has_alpha = False
@@ -34,7 +36,7 @@ def read(image: bytes) -> ImageHeader:
         raise incomplete() from error
     height = abs(height)  # negative: the first row is the top one
     if compression in _UNCOMPRESSED:
-        row_bytes = (width * bits + 31) // 32 * 4
-        if pixels_at + row_bytes * height > len(image) + 3:  # the last row may lack its padding
-            raise incomplete()
+        coded_bytes = (width * bits + 31) // 32 * 4 * height
+    if pixels_at + coded_bytes > len(image) + 3:  # the last row may lack its padding
+        raise incomplete()
     return ImageHeader(CONTENT_TYPE, width, height, has_alpha=has_alpha)

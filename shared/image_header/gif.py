@@ -1,4 +1,4 @@
-"""GIF: walks from block to block up to the end of the first frame (the GIF89a specification)."""
+"""GIF: walks from block to block (the GIF89a specification)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.image_header.header import (
 CONTENT_TYPE = "image/gif"
 SIGNATURES = ((0, b"GIF87a"), (0, b"GIF89a"))
 
-_EXTENSION, _FRAME = 0x21, 0x2C
+_EXTENSION, _FRAME, _TRAILER = 0x21, 0x2C, 0x3B
 _GRAPHIC_CONTROL = 0xF9
 _STEP_BLOCKS = 10_000
 
@@ -49,19 +49,30 @@ def read(image: bytes) -> ImageHeader:
 
 
 def find_end(image: bytes, header: ImageHeader) -> Iterator[None]:
-    """Find the end of the first frame, a step each time the iterator is asked for more.
+    """Find the end of the file, a step each time the iterator is asked for more: the decoder wants
+    all frames to be there, although only the first one counts.
 
     Raises `InvalidImage` if it is not there.
     """
-    at, end = header.pixels_at, len(image)
-    while True:
-        for _ in range(_STEP_BLOCKS):
-            if at >= end:
-                raise incomplete()
-            if image[at] == 0:
-                return
-            at += 1 + image[at]
-        yield
+    at, inside = header.pixels_at, True
+    try:
+        while True:
+            for _ in range(_STEP_BLOCKS):
+                kind = image[at]
+                if inside:
+                    inside = kind != 0
+                    at += 1 + kind
+                elif kind == _EXTENSION:
+                    at, inside = at + 2, True
+                elif kind == _FRAME:
+                    at, inside = at + 11 + _table_bytes(image[at + 9]), True
+                elif kind == _TRAILER:
+                    return
+                else:
+                    raise broken("there is something else between its frames")
+            yield
+    except IndexError:
+        raise incomplete() from None
 
 
 def _table_bytes(flags: int) -> int:

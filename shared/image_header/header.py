@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from shared.errors import InvalidImage
 
-MAX_PARTS = 50_000
-"""Segments, chunks, boxes or tags of one file. Each costs up to a microsecond. Photographs have
+MAX_PARTS = 20_000
+"""Segments, chunks, boxes or tags of one file. Each costs a microsecond or two. Photographs have
 tens; a PNG of 20 MB in the pieces of 8 KB that libpng writes has 2,500."""
 
 _TRANSPOSED = (5, 6, 7, 8)

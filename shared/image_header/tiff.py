@@ -42,8 +42,11 @@ def read(image: bytes) -> ImageHeader:
         _check_complete(image, tags)
         photometric = _values(image, tags, _PHOTOMETRIC, (0,))[0]
         has_alpha = _EXTRA_SAMPLES in tags or (photometric == _RGB and samples == 4)
-        if _values(image, tags, _ORIENTATION, (1,))[0] in (5, 6, 7, 8):
+        orientation = _values(image, tags, _ORIENTATION, (1,))[0]
+        if orientation in (5, 6, 7, 8):
             width, height = height, width
+        if orientation != 1 and _TILE_OFFSETS in tags:  # OpenCV turns each tile, not the picture
+            raise InvalidImage("A TIFF in tiles that is not upright is not supported; turn it.")
     except struct.error as error:
         raise incomplete() from error
     except (KeyError, IndexError) as error:
