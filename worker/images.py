@@ -129,9 +129,10 @@ def _decoded(image: bytes, header: ImageHeader, factor: int) -> Pixels:
     mode = _REDUCED.get(factor, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
     if header.has_alpha:
         mode = cv2.IMREAD_UNCHANGED
-    raw = cv2.imdecode(np.frombuffer(image, np.uint8), mode)
-    if raw is None:  # imdecode's way to say no
+    decoded = cv2.imdecode(np.frombuffer(image, np.uint8), mode)
+    if decoded is None:  # imdecode's way to say no
         raise ValueError("imdecode gave nothing")
+    raw = np.asarray(decoded)
     return _flatten(
         raw,
         # AVIF comes in the range of its own bits, all else in the whole range.
@@ -170,7 +171,7 @@ def _on_white(strip: Pixels, premultiplied: bool) -> Pixels:
     alpha = strip[:, 3:].astype(np.uint16)
     colour = strip[:, :3].astype(np.uint16)
     if premultiplied:
-        return np.minimum(colour + (255 - alpha), 255).astype(np.uint8)
+        return np.asarray(np.minimum(colour + (255 - alpha), 255), np.uint8)
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 

@@ -54,7 +54,7 @@ def find_end(image: bytes, header: ImageHeader) -> Iterator[None]:
 
     Raises `InvalidImage` if it is not there.
     """
-    at, inside = header.pixels_at, True
+    at, inside, parts = header.pixels_at, True, 0
     try:
         while True:
             for _ in range(_STEP_BLOCKS):
@@ -62,14 +62,18 @@ def find_end(image: bytes, header: ImageHeader) -> Iterator[None]:
                 if inside:
                     inside = kind != 0
                     at += 1 + kind
-                elif kind == _EXTENSION:
+                    continue
+                if kind == _TRAILER:
+                    return
+                if kind == _EXTENSION:
                     at, inside = at + 2, True
                 elif kind == _FRAME:
                     at, inside = at + 11 + _table_bytes(image[at + 9]), True
-                elif kind == _TRAILER:
-                    return
                 else:
                     raise broken("there is something else between its frames")
+                parts += 1
+                if parts > MAX_PARTS:
+                    raise too_many_parts()
             yield
     except IndexError:
         raise incomplete() from None

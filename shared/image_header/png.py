@@ -19,8 +19,14 @@ SIGNATURES = ((0, b"\x89PNG\r\n\x1a\n"),)
 _HEADER_CHUNK = struct.Struct(">I4sIIBB")
 _CHUNK = struct.Struct(">I4s")
 _CHECK_BYTES = 4
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Of a pixel, by colour type: grey, RGB, palette, grey with alpha, RGB with alpha."""
 _WITH_ALPHA = (4, 6)
-"""Colour types: grey with alpha, RGB with alpha."""
+_COMPRESSED_TEXTS = (b"zTXt", b"iTXt", b"iCCP")
+_MAX_TEXTS = 50
+"""Each may be inflated to 8 MB before libpng stops."""
+_MAX_OVERHEAD_BYTES = 1 << 16
+"""Behind a picture's last row, libpng goes on inflating to the end of the data."""
 
 
 def read(image: bytes) -> ImageHeader:
@@ -30,7 +36,7 @@ def read(image: bytes) -> ImageHeader:
     length, kind, width, height, bits, colour_type = _HEADER_CHUNK.unpack_from(image, 8)
     if kind != b"IHDR" or length != 13:
         raise broken("the first chunk is not IHDR")
-    has_alpha, orientation, pixels = colour_type in _WITH_ALPHA, 1, False
+    has_alpha, orientation, coded_bytes, texts = colour_type in _WITH_ALPHA, 1, 0, 0
     at = 8
     for _ in range(MAX_PARTS):
         if at + _CHUNK.size > len(image):
@@ -40,14 +46,20 @@ def read(image: bytes) -> ImageHeader:
         if at + length + _CHECK_BYTES > len(image):
             raise incomplete()
         if kind == b"IDAT":
-            pixels = True
-        elif kind == b"tRNS" and not pixels:
+            coded_bytes += length
+        elif kind == b"tRNS" and not coded_bytes:
             has_alpha = True
+        elif kind in _COMPRESSED_TEXTS:
+            texts += 1
         elif kind == b"eXIf":
             orientation = exif.orientation(image, at, at + length)
         elif kind == b"IEND":
-            if not pixels:
-                raise broken("there is no IDAT chunk")
+            if not coded_bytes:
+                raise broken("there are no pixels")
+            row_bytes = 2 + width * bits * _SAMPLES.get(colour_type, 4) // 8
+            most = _MAX_OVERHEAD_BYTES + height * row_bytes
+            if coded_bytes > most or texts > _MAX_TEXTS:
+                raise broken("it has more data than a picture of its size needs")
             return ImageHeader(CONTENT_TYPE, width, height, orientation, has_alpha, bits)
         at += length + _CHECK_BYTES
     raise too_many_parts()

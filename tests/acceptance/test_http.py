@@ -178,7 +178,7 @@ def test_bad_forms(client: httpx.Client) -> None:
     problem(client.post("/predict/", files={"photo": sample()}), 422, "image_missing")
     problem(client.post("/predict/", data={"file": "text"}), 415, "unsupported_media_type")
     problem(client.post("/predict/", json={"file": "text"}), 415, "unsupported_media_type")
-    problem(client.post("/predict/"), 415, "unsupported_media_type")
+    problem(client.post("/predict/"), 422, "image_missing")
     broken = {"Content-Type": "multipart/form-data; boundary=x"}
     problem(client.post("/predict/", content=b"--y\r\n", headers=broken), 422, "invalid_image")
     two = [("file", ("a.jpg", sample())), ("file", ("b.jpg", sample()))]
