@@ -26,7 +26,7 @@ from client import (
 from tests.support.images import SAMPLES, encoded, noise, sample
 from tests.support.stack import Stack, free_port
 
-BROKEN = bytearray(encoded(noise(200, 150), "PNG"))
+BROKEN = bytearray(encoded(noise(100, 80), "PNG"))
 BROKEN[60:-60] = bytes(len(BROKEN) - 120)  # a sound header over rubbish
 
 

@@ -26,7 +26,7 @@ def file_of(name: str, content: bytes, kind: str = "image/png") -> dict[str, Any
 
 def undecodable() -> bytes:
     """A PNG with a sound header over rubbish: accepted, then failed by the worker."""
-    data = bytearray(encoded(noise(200, 150), "PNG"))
+    data = bytearray(encoded(noise(100, 80), "PNG"))  # in one chunk
     data[60:-60] = bytes(len(data) - 120)
     return bytes(data)
 

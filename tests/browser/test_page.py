@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from shared.image_header import FORMATS
 from tests.browser.conftest import Tab, Tabs, held_workers
 from tests.browser.page_actions import MIXED, add, card, file_of, job_ids, undecodable
+from tests.support.camera_files import camera_files
 from tests.support.images import SAMPLES, sample
 from tests.support.stack import ROOT, Stack
 
@@ -104,6 +106,39 @@ def test_a_queued_image_is_cancelled(tab: Tab, stack: Stack, client: httpx.Clien
     expect(card(page, "completed")).to_have_count(1)
     states = [client.get(f"/result/{task_id}").json()["status"] for task_id in job_ids(page)]
     assert sorted(states) == ["cancelled", "completed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "shown"),
+    [("heic-irot-exif-6", "heic", False), ("jpeg-hdr-iphone", "jpg", True)],
+)
+def test_a_telephone_s_files_are_shown_or_said_not_to_be(
+    tab: Tab, stack: Stack, name: str, suffix: str, shown: bool
+) -> None:
+    """Chromium knows no HEIC: a placeholder says so, then the service's drawing takes its place."""
+    page = tab.page
+    picture = Image.open(io.BytesIO(sample())).convert("RGB")
+    data = next(file.data for file in camera_files(picture) if file.name == name)
+    with held_workers(stack):
+        # As Chromium sees it on a system that does not know the suffix: without a type.
+        add(page, file_of(f"IMG_0001.{suffix}", data, "image/jpeg" if shown else ""))
+        expect(card(page, "queued")).to_have_count(1)
+        expect(page.locator(".stage img")).to_be_visible(visible=shown)
+        placeholder = page.locator(".placeholder")
+        if not shown:
+            expect(placeholder).to_contain_text("This browser cannot show such a file")
+        expect(placeholder).to_be_visible(visible=not shown)
+    expect(card(page, "completed")).to_have_count(1)
+    expect(page.locator(".stage img")).to_be_visible()
+    expect(page.locator(".detections li:visible")).to_have_count(3)
+    size = page.locator(".stage img").evaluate("i => [i.naturalWidth, i.naturalHeight]")
+    assert (size[0] < size[1]) == (picture.width < picture.height), "upright"
+
+
+def test_the_page_says_which_files_it_takes(tab: Tab) -> None:
+    expect(tab.page.locator("#formats")).to_have_text(f"{FORMATS}, up to 20 MB each.")
+    accepted = tab.page.locator("#files").get_attribute("accept") or ""
+    assert {"image/*", ".heic", ".avif"} <= set(accepted.split(","))
 
 
 def test_failures_are_said_in_words(tab: Tab) -> None:

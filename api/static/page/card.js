@@ -87,7 +87,7 @@ export class Card {
   }
 
   sentence() {
-    const found = this.state === "completed" ? this.result.summary : this.note.textContent;
+    const found = this.state === "completed" ? this.result.summary : this.note.textContent.replace(/\.$/, "");
     return `${this.name}: ${WORDS[this.state].toLowerCase()}${found ? `, ${found}` : ""}.`;
   }
 
