@@ -51,6 +51,7 @@ bench: setup-dev ## every figure of docs/performance.md and docs/scaling.md, int
 	$(BIN)/python -m bench.throughput $(BENCH)
 	$(BIN)/python -m bench.submit_latency $(BENCH)
 	$(BIN)/python -m bench.memory $(BENCH)
+	$(BIN)/python -m bench.first_picture $(BENCH)
 	$(BIN)/python -m bench.queue_plane
 	$(BIN)/python -m bench.flat_cost
 	$(BIN)/python -m bench.scaling

@@ -25,6 +25,7 @@ from worker.openvino_network import compile_network, openvino_options
 from worker.openvino_predictor import LETTERBOXED, OpenVINOPredictor, pixels_to_openvino
 from worker.runtimes import ServedModel, export_metadata
 from worker.torch_network import prepare_convolutions
+from worker.warm_up import warm_up
 from worker.weights import be_quiet_and_offline
 
 
@@ -70,6 +71,8 @@ class Detector:
                 self._load_openvino(threads)
             else:
                 self._load_ultralytics(threads)
+            # Here, so that a process that replaces a dead one is warm as well.
+            warm_up(self, settings)
         except Exception as error:
             raise ModelUnavailable(
                 f"YOLO_MODEL={settings.yolo_model} does not load on {self.device}: "
@@ -88,7 +91,6 @@ class Detector:
             batches=self._settings.micro_batch_jobs > 1,
         )
         self.names, self.task = self._openvino.names, self._openvino.task
-        self._warm_up()
 
     def _load_ultralytics(self, threads: int) -> None:
         from ultralytics import YOLO
@@ -97,13 +99,12 @@ class Detector:
         self._model = YOLO(self.served.path, task=task, verbose=False)
         self.names = dict(self._model.names)
         self.task = str(self._model.task)
-        self._warm_up()
+        self._set_up_predictor()
         if self.served.runtime == "openvino":
             # Left to itself, OpenVINO takes all cores in each process.
             options = openvino_options(threads, self._settings.yolo_precision)
             backend = self._model.predictor.model.backend
             backend.ov_compiled_model = compile_network(self.served.path, options)
-            self._warm_up()
         network = self._model.predictor.model
         if network.format == "pt" and self.device == "cpu":
             prepare_convolutions(network.backend.model)
@@ -112,8 +113,8 @@ class Detector:
         dynamic = network.format in ("onnx", "openvino") and getattr(network, "dynamic", False)
         self.can_batch = network.format == "pt" or bool(dynamic)
 
-    def _warm_up(self) -> None:
-        """Predict, so that lazy imports, kernels and allocations do not hit the first job."""
+    def _set_up_predictor(self) -> None:
+        """Predict once: Ultralytics makes its predictor, with the network in it, at the first."""
         self.predict(DecodedImage(np.zeros((480, 640, 3), np.uint8), 640, 480), DetectParameters())
 
     def predict(self, image: DecodedImage, parameters: DetectParameters) -> Prediction:
@@ -121,7 +122,7 @@ class Detector:
         classes = self._known_classes(parameters)
         begin = time.perf_counter()
         result = self._infer(image.pixels, parameters, classes)
-        return self._prediction(result, image, parameters, time.perf_counter() - begin)
+        return self.describe(result, image, parameters, time.perf_counter() - begin)
 
     def predict_batch(
         self, images: Sequence[DecodedImage], parameters: DetectParameters
@@ -142,7 +143,7 @@ class Detector:
                 results = self._infer_together(pictures, boxed, parameters, classes)
             infer_seconds = time.perf_counter() - begin
             for number, result in zip(numbers, results, strict=True):
-                predictions[number] = self._prediction(
+                predictions[number] = self.describe(
                     result, images[number], parameters, infer_seconds
                 )
         return [predictions[number] for number in range(len(images))]
@@ -157,9 +158,10 @@ class Detector:
             )
         return classes
 
-    def _prediction(
+    def describe(
         self, result: Any, image: DecodedImage, parameters: DetectParameters, infer_seconds: float
     ) -> Prediction:
+        """What a job gets of an Ultralytics `Results`: rows, and the drawing if asked for."""
         begin = time.perf_counter()
         detections = [to_original(row, *image.scale) for row in result.summary()]
         predicted = time.perf_counter()

@@ -50,6 +50,8 @@ _mates = MatesBoard(_MAX_PROCESSES)
 
 DOWNLOAD_SECONDS = 120
 RELOAD_SECONDS = 5
+NO_JOB = "warm-up"
+"""An id that no job has: to claim it does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,10 @@ def prepare_parent(settings: Settings, hostname: str) -> None:
     import ultralytics.engine.results
     import ultralytics.models.yolo  # noqa: F401
 
+    # What the first job would load, by which it would be late.
+    import worker.detector
+    import worker.job_runner
+    import worker.micro_batch  # noqa: F401
     from worker.openvino_predictor import pixels_to_openvino
 
     if not pixels_to_openvino(_model):  # which does without it
@@ -120,8 +126,8 @@ def start(settings: Settings) -> None:
     _this = PoolProcess(
         settings, detector, store, _worker, _tally.process(index), _mates.row(index)
     )
-    _CELL.pack_into(_board, 4 * index, os.getpid())
     _describe_model(store, detector)
+    _CELL.pack_into(_board, 4 * index, os.getpid())
     log.info(
         "pool process %d (pid %d) has its model on %s (%s)",
         index,
@@ -156,10 +162,15 @@ def _load_detector(settings: Settings, index: int) -> Detector:
 
 def _describe_model(store: JobStore, detector: Detector) -> None:
     """Tell gateways what is served; if Redis is away or full, once it is not. A process that waited
-    here could neither take its first job nor be told to stop."""
+    here could neither take its first job nor be told to stop.
+
+    The first job finds the connections open, and the server knows the script that it begins with.
+    """
 
     def describe() -> None:
         store.describe_model(detector.model_name, detector.task, detector.names)
+        store.claim(NO_JOB, _worker)
+        store.image(NO_JOB)
 
     try:
         describe()

@@ -35,7 +35,7 @@ def read_header(image: bytes, *, max_pixels: int) -> ImageHeader:
 
     Raises `UnsupportedMediaType` if it is no image of an accepted format, `InvalidImage` if its
     header is broken or the file ends early (for JPEG and GIF see `find_end`), `TooManyPixels` if it
-    declares more than `max_pixels`.
+    declares more than `max_pixels`, or half of that for an AVIF with transparency.
     """
     for signatures, read in _READERS:
         if any(image.startswith(signature, at) for at, signature in signatures):
@@ -43,12 +43,14 @@ def read_header(image: bytes, *, max_pixels: int) -> ImageHeader:
             break
     else:
         raise UnsupportedMediaType(f"Not an image of a supported type; send {FORMATS}.")
-    width, height = header.width, header.height
+    width, height, most = header.width, header.height, max_pixels // header.weight
     if width < 1 or height < 1:
         raise broken("the picture has no pixels")
-    if width * height > max_pixels:
+    if width * height > most:
+        kind = " of its kind" if header.weight > 1 else ""
         raise TooManyPixels(
-            f"The image declares {width} x {height} pixels; at most {max_pixels:,} are allowed."
+            f"The image declares {width} x {height} pixels; of an image{kind}, at most {most:,} "
+            "are allowed."
         )
     return header
 

@@ -25,6 +25,8 @@ class ImageHeader:
     """Whether pixels may be transparent."""
     bits: int = 8
     """Of a sample."""
+    weight: int = 1
+    """How many times the memory that pixels usually take in a decoder. The limit counts by it."""
     pixels_at: int = 0
     """Offset in bytes of the coded picture, where finding its end is work of its own."""
 

@@ -185,4 +185,8 @@ def _header(image: bytes, content_type: str, own: list[_Box], has_alpha: bool) -
     if size is None:
         raise broken("it does not say the picture's size")
     orientation = 1 if content_type == HEIC else _ORIENTATIONS[turn, mirror]
-    return ImageHeader(content_type, size[0], size[1], orientation, has_alpha, bits)
+    # Of an AVIF, the decoder has colours and alpha as pictures of their own, and then together.
+    weight = 2 if content_type == AVIF and has_alpha else 1
+    return ImageHeader(
+        content_type, size[0], size[1], orientation, has_alpha, bits=bits, weight=weight
+    )

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -84,12 +84,18 @@ class Stack:
         return gateway
 
     def start_worker(
-        self, name: str = "", *, app: str = "worker.app", **environment: str
+        self,
+        name: str = "",
+        *,
+        app: str = "worker.app",
+        within: Sequence[str] = (),
+        **environment: str,
     ) -> subprocess.Popen[bytes]:
+        """`within`: a command that the worker's is given to, as to join a cgroup first."""
         name = name or f"w{len(self.processes)}"
         return self.spawn(
             f"worker-{name}",
-            *(sys.executable, "-m", "celery", "--quiet", "-A", app, "worker"),
+            *(*within, sys.executable, "-m", "celery", "--quiet", "-A", app, "worker"),
             *("--hostname", f"{name}@test", "--without-mingle", "--without-gossip"),
             **environment,
         )
