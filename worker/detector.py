@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pi_heif
 
 from shared.errors import InvalidTask, ModelUnavailable
 from shared.jobs import DetectParameters
@@ -63,6 +64,7 @@ class Detector:
         use_colors_that_show()
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
+        pi_heif.options.DECODE_THREADS = threads
         self.device = pick_device(settings.yolo_device, process_index)
         self._openvino: OpenVINOPredictor | None = None
         self.can_batch = True

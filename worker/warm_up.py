@@ -29,7 +29,7 @@ FIRST = (640, 640)
 """Width and height. The largest input at the default `imgsz`: smaller ones find memory made."""
 COMMON = ((640, 480), (480, 640), (640, 360), (360, 640))
 """What cameras send, once it is letterboxed: the sizes of openvino_network.OWN_NETWORKS."""
-STRIPS = tuple(size for short in (32, 64, 96, 128) for size in ((640, short), (short, 640)))
+STRIPS = tuple(size for short in range(32, 225, 32) for size in ((640, short), (short, 640)))
 """Panoramas, for which the network takes less time than getting to know their size. All sizes
 would take 2 s and 5 MB each (decision 0007)."""
 SMALL_IMGSZ = 320
