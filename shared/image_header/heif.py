@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from shared.errors import UnsupportedMediaType
 from shared.image_header.header import (
@@ -34,6 +35,8 @@ _MAX_BRANDS = 64
 _MAX_ITEMS_BYTES = 100_000
 """Of what lists the items, enough for about 2,000; a telephone's 48 megapixels in tiles have 400.
 The decoders compare each with each."""
+_MAX_PROPERTIES = 1000
+"""Items share theirs: a telephone's file has about 10."""
 _CODECS = {b"av1C": AVIF, b"hvcC": HEIC}
 _ORIENTATIONS = {
     (0, None): 1,
@@ -96,10 +99,14 @@ def read(image: bytes) -> ImageHeader:
     """
     boxes = _Boxes(image)
     try:
-        top = list(boxes.inside(0, len(image)))
-        if not top or top[0].kind != b"ftyp" or not _is_picture(image, top[0]):
-            raise UnsupportedMediaType("A film, or another file in MP4's container, is no image.")
-        meta = next((box for box in top if box.kind == b"meta"), None)
+        meta = None
+        for box in boxes.inside(0, len(image)):  # all of them, to see that the end is there
+            if box.begin == 8 and not _is_picture(image, box):
+                raise UnsupportedMediaType(
+                    "A film, or another file in MP4's container, is no image."
+                )
+            if box.kind == b"meta" and meta is None:
+                meta = box
         if meta is None:
             raise broken("it describes no picture")
         return _primary(image, boxes, meta)
@@ -123,7 +130,7 @@ def _primary(image: bytes, boxes: _Boxes, meta: _Box) -> ImageHeader:
         elif box.kind == b"iprp":
             for part in boxes.inside(box.begin, box.end):
                 if part.kind == b"ipco":
-                    properties = list(boxes.inside(part.begin, part.end))
+                    properties = list(islice(boxes.inside(part.begin, part.end), _MAX_PROPERTIES))
                 elif part.kind == b"ipma":
                     associations = part
                     items_bytes += part.end - part.begin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
+from tests.support.camera_files import camera_files
 from tests.support.images import SAMPLES, sample
 from tests.support.stack import ROOT, Stack, free_port
 
@@ -52,6 +55,25 @@ def test_detect_writes_each_form(stack: Stack, tmp_path: Path) -> None:
     assert len(coco["images"]) == len(names)
     assert len(coco["annotations"]) == count
     assert [category["name"] for category in coco["categories"]] == classes
+
+
+def test_detect_takes_a_folder_as_a_telephone_leaves_it(stack: Stack, tmp_path: Path) -> None:
+    picture = Image.open(io.BytesIO(sample())).convert("RGB")
+    wanted = {"heic-irot-exif-6": "IMG_0001.HEIC", "jpeg-mpo": "IMG_0002.MPO"}
+    wanted |= {"jpeg-motion-samsung": "IMG_0003.JPG"}
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for file in camera_files(picture):
+        if file.name in wanted:
+            (photos / wanted[file.name]).write_bytes(file.data)
+    (photos / "IMG_0004.MOV").write_bytes(b"a film")
+    done = yolo_queue("detect", photos, "--out", tmp_path / "out", "--url", stack.url)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 images answered" in done.stdout
+    for name in ("IMG_0001", "IMG_0002", "IMG_0003"):
+        result = json.loads((tmp_path / f"out/{name}.json").read_text())
+        assert (result["width"], result["height"]) == picture.size
+        assert len(result["detections"]) == 3
 
 
 def test_detect_from_stdin_to_stdout(stack: Stack) -> None:

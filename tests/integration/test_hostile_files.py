@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -20,6 +21,8 @@ MAX_PIXELS = Settings.model_fields["max_image_pixels"].default
 def test_no_file_keeps_the_gateway_from_its_other_requests() -> None:
     """Nothing else runs during a step. In CPU time, which a busy machine does not change."""
     slow, refused, number = {}, 0, 0
+    gc.collect()
+    gc.freeze()  # as the gateway does: what other tests left is not what is measured
     for name, data in hostile_files(MAX_BYTES):
         number += 1
         begin = time.thread_time()
@@ -37,6 +40,7 @@ def test_no_file_keeps_the_gateway_from_its_other_requests() -> None:
         longest = max(longest, time.thread_time() - begin)
         if longest > 0.2:
             slow[name] = longest
+    gc.unfreeze()
     assert slow == {}
     assert number > 300
     assert 0 < refused < number
