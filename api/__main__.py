@@ -11,6 +11,7 @@ import uvicorn
 from api.app import create_app
 from api.connections import KEEP_ALIVE_SECONDS, Connections, bounds, raise_descriptor_limit
 from api.guarded_protocol import protocol_for
+from api.malloc import keep_memory
 from shared.errors import StartupError
 from shared.logs import configure_logs
 from shared.settings import load_settings
@@ -24,6 +25,7 @@ def main() -> None:
     except StartupError as error:
         raise SystemExit(f"yolo-queue gateway: {error.message}") from None
     configure_logs(settings)
+    keep_memory()
     try:
         connections = Connections(bounds(settings, raise_descriptor_limit()))
         app = create_app(settings)
