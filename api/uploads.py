@@ -63,7 +63,7 @@ def announced_bytes(request: Request, settings: Settings, *, files: int = 1) -> 
     Raises `UploadTooLarge` if it announces too much.
     """
     announced = request.headers.get("content-length", "")
-    size = int(announced) if announced.isdigit() else 0
+    size = int(announced) if announced.isascii() and announced.isdigit() else 0
     if size > _body_limit(settings, files):
         raise _too_large(settings, files)
     return size

@@ -82,7 +82,7 @@ def decode(image: bytes, *, max_pixels: int, min_side: int = 0) -> DecodedImage:
         raise UndecodableImage(
             "The image cannot be decoded: the file is damaged, or would take more memory than a "
             "picture of its size may."
-        ) from error
+        ) from error.with_traceback(None)  # whose frames hold the pixels
     width, height = header.upright_size
     if factor == 1:  # the decoder knows best
         height, width = pixels.shape[:2]
@@ -135,15 +135,17 @@ def _decoded(image: bytes, header: ImageHeader, factor: int) -> Pixels:
     if header.has_alpha:
         mode = cv2.IMREAD_UNCHANGED
     decoded = cv2.imdecode(np.frombuffer(image, np.uint8), mode)
-    if decoded is None:  # imdecode's way to say no
+    if decoded is None:
         raise ValueError("imdecode gave nothing")
     raw = np.asarray(decoded)
+    if header.content_type == "image/bmp" and header.has_alpha and not raw[..., 3:].any():
+        # Written by programs that know no alpha; every viewer takes it for opaque.
+        return np.ascontiguousarray(raw[..., :3], np.uint8)
     return _flatten(
         raw,
         # AVIF comes in the range of its own bits, all else in the whole range.
         header.bits if header.content_type == "image/avif" else 16,
-        # libtiff's way to RGBA, which OpenCV takes for 8 bits.
-        premultiplied=header.content_type == "image/tiff" and raw.dtype == np.uint8,
+        premultiplied=header.premultiplied,
     )
 
 

@@ -11,10 +11,16 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 _PAGE_BYTES = resource.getpagesize()
 _STATM = Path("/proc/self/statm")
+
+
+@cache
+def _limits_at_start() -> tuple[int, int]:
+    return resource.getrlimit(resource.RLIMIT_DATA)
 
 
 @contextmanager
@@ -27,12 +33,12 @@ def memory_bound(size_bytes: int) -> Iterator[None]:
     if not sys.platform.startswith("linux"):
         yield
         return
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft, hard = _limits_at_start()
     now = int(_STATM.read_bytes().split()[5]) * _PAGE_BYTES
     wanted = now + size_bytes
     allowed = wanted if soft == resource.RLIM_INFINITY else min(wanted, soft)
-    resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
-    try:
+    try:  # a time limit may strike at any moment
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import billiard.pool
 import redis
 from billiard import current_process
 
@@ -119,6 +120,10 @@ def start(settings: Settings) -> None:
     # Out of the parent's process group: a signal meant for the service (Ctrl-C, a supervisor that
     # stops a group) must reach the parent alone, which lets its children finish their jobs.
     os.setpgid(0, 0)
+    # A job that was handed over at the very moment of a SIGTERM is forgotten by the parent (Celery's
+    # `AsynPool.flush`), though it runs and is committed. Its process would wait 30 s at its end for
+    # the parent to take note of it.
+    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 30
     index = current_process().index
     detector = _load_detector(settings, index)
     tracing.start("yolo-queue-worker", settings)

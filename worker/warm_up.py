@@ -1,4 +1,4 @@
-"""Runs pictures of every kind through a new detector, so that the first job is as fast as the rest.
+"""Runs the common kinds of pictures through a new detector, so that no first job is slow.
 
 What is slow once: a network that meets a size (memory and machine code for it), fonts and modules
 that load at the first drawing, decoders, arrays larger than any before. All of it is done here by

@@ -27,7 +27,7 @@ def read(image: bytes) -> ImageHeader:
                 "<iiHHII", image, 18
             )
         else:
-            raise broken("its size is none that BMP has")
+            raise broken("its size is unknown")
         has_alpha = False
         if bits == 32 and header_bytes >= 56:
             (mask,) = struct.unpack_from("<I", image, _ALPHA_MASK_AT)

@@ -1,4 +1,4 @@
-"""What a file says of itself, and the errors of files that say it badly."""
+"""What a file says of itself, and the errors of broken files."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class ImageHeader:
     """Whether pixels may be transparent."""
     bits: int = 8
     """Of a sample."""
+    premultiplied: bool = False
+    """Whether the decoder gives transparent colours as they look on black."""
     weight: int = 1
     """How many times the memory that pixels usually take in a decoder. The limit counts by it."""
     pixels_at: int = 0

@@ -3,6 +3,7 @@
 ftyp           brands
 meta
   pitm         number of the primary item
+  iloc         where in the file each item is
   iprp
     ipco       properties: hvcC or av1C (codec), ispe (size), clap, irot, imir, auxC, ...
     ipma       which of the properties, by their numbers from 1, each item has
@@ -10,6 +11,7 @@ meta
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +37,8 @@ _MAX_BRANDS = 64
 _MAX_ITEMS_BYTES = 100_000
 """Of what lists the items, enough for about 2,000; a telephone's 48 megapixels in tiles have 400.
 The decoders compare each with each."""
+_MEDIA_BOXES = (b"ftyp", b"meta", b"mdat", b"moov", b"moof", b"idat")
+_ALPHA = re.compile(rb"alpha|hevc:2015:auxid:1")
 _MAX_PROPERTIES = 1000
 """Items share theirs: a telephone's file has about 10."""
 _CODECS = {b"av1C": AVIF, b"hvcC": HEIC}
@@ -83,6 +87,9 @@ class _Boxes:
                 content = at + 16
             elif size == 0:  # up to the end
                 size = end - at
+            sound = content - at <= size <= end - at
+            if not sound and end == len(self._image) and kind not in _MEDIA_BOXES:
+                return  # no box but what somebody has put behind the file
             if size < content - at:
                 raise broken("a box is smaller than its own header")
             if at + size > end:
@@ -101,17 +108,15 @@ def read(image: bytes) -> ImageHeader:
     try:
         meta = None
         for box in boxes.inside(0, len(image)):  # all of them, to see that the end is there
-            if box.begin == 8 and not _is_picture(image, box):
-                raise UnsupportedMediaType(
-                    "A film, or another file in MP4's container, is no image."
-                )
+            if box.begin <= 16 and not _is_picture(image, box):  # the first one
+                raise UnsupportedMediaType("A film, or another file of MP4's kind, is no image.")
             if box.kind == b"meta" and meta is None:
                 meta = box
-        if meta is None:
-            raise broken("it describes no picture")
-        return _primary(image, boxes, meta)
-    except struct.error as error:
+        if meta is not None:
+            return _primary(image, boxes, meta)
+    except (struct.error, IndexError) as error:
         raise broken("a box ends early") from error
+    raise broken("it describes no picture")
 
 
 def _is_picture(image: bytes, ftyp: _Box) -> bool:
@@ -120,10 +125,12 @@ def _is_picture(image: bytes, ftyp: _Box) -> bool:
 
 
 def _primary(image: bytes, boxes: _Boxes, meta: _Box) -> ImageHeader:
-    number, properties, associations, items_bytes = None, None, None, 0
+    number, properties, locations, items_bytes = None, None, None, 0
+    associations: list[_Box] = []
     for box in boxes.inside(meta.begin + 4, meta.end):
         if box.kind in (b"iinf", b"iloc", b"iref"):
             items_bytes += box.end - box.begin
+            locations = box if box.kind == b"iloc" else locations
         if box.kind == b"pitm":
             form = ">H" if image[box.begin] == 0 else ">I"
             (number,) = struct.unpack_from(form, image, box.begin + 4)
@@ -132,12 +139,14 @@ def _primary(image: bytes, boxes: _Boxes, meta: _Box) -> ImageHeader:
                 if part.kind == b"ipco":
                     properties = list(islice(boxes.inside(part.begin, part.end), _MAX_PROPERTIES))
                 elif part.kind == b"ipma":
-                    associations = part
+                    associations.append(part)
                     items_bytes += part.end - part.begin
     if items_bytes > _MAX_ITEMS_BYTES:
         raise broken("it describes too many pictures")
-    if number is None or properties is None or associations is None:
+    if number is None or properties is None or locations is None:
         raise broken("it describes no picture")
+    if _end_of_items(image, locations) > len(image):
+        raise incomplete()
     codecs = {_CODECS[each.kind] for each in properties if each.kind in _CODECS}
     if len(codecs) != 1:
         raise UnsupportedMediaType("Of HEIF files, only HEIC (HEVC) and AVIF are supported.")
@@ -147,14 +156,64 @@ def _primary(image: bytes, boxes: _Boxes, meta: _Box) -> ImageHeader:
         if 0 < index <= len(properties)
     ]
     has_alpha = any(
-        each.kind == b"auxC" and b"alpha" in image[each.begin : min(each.end, each.begin + 64)]
+        each.kind == b"auxC" and _ALPHA.search(image, each.begin, min(each.end, each.begin + 64))
         for each in properties
     )
-    return _header(image, codecs.pop(), own, has_alpha)
+    bits = max((_av1_bits(image, each) for each in properties if each.kind == b"av1C"), default=8)
+    return _header(image, codecs.pop(), own, has_alpha=has_alpha, bits=bits)
 
 
-def _properties_of(number: int, image: bytes, ipma: _Box) -> list[int]:
+def _av1_bits(image: bytes, box: _Box) -> int:
+    flags = image[box.begin + 2]
+    return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+
+
+def _end_of_items(image: bytes, iloc: _Box) -> int:
+    """The offset in the file behind the last of what belongs to the items."""
+    version, last = image[iloc.begin], 0
+    (sizes,) = struct.unpack_from(">H", image, iloc.begin + 4)
+    offset_bytes, length_bytes, base_bytes, index_bytes = (
+        sizes >> shift & 15 for shift in (12, 8, 4, 0)
+    )
+    extent_bytes = offset_bytes + length_bytes + (index_bytes if version else 0)
+    number = struct.Struct(">I" if version == 2 else ">H")
+    at = iloc.begin + 6
+    (items,) = number.unpack_from(image, at)
+    at += number.size
+    for _ in range(min(items, MAX_PARTS)):
+        at += number.size
+        in_file = True  # or in a box of its own
+        if version:
+            in_file = struct.unpack_from(">H", image, at)[0] & 15 == 0
+            at += 2
+        at += 2  # which file: always this one
+        base = int.from_bytes(image[at : at + base_bytes], "big")
+        at += base_bytes
+        (extents,) = struct.unpack_from(">H", image, at)
+        at += 2
+        end = at + extents * extent_bytes
+        if end > iloc.end:
+            raise broken("the list of its items ends early")
+        while at < end:
+            at += extent_bytes
+            length_at = at - length_bytes
+            offset = int.from_bytes(image[length_at - offset_bytes : length_at], "big")
+            length = int.from_bytes(image[length_at:at], "big")
+            if in_file:
+                last = max(last, base + offset + length)
+    return last
+
+
+def _properties_of(number: int, image: bytes, associations: list[_Box]) -> list[int]:
     """The numbers of an item's properties."""
+    for box in associations:
+        found = _properties_in(number, image, box)
+        if found is not None:
+            return found
+    raise broken("its primary picture is not described")
+
+
+def _properties_in(number: int, image: bytes, ipma: _Box) -> list[int] | None:
     version, wide = image[ipma.begin], image[ipma.begin + 3] & 1
     (entries,) = struct.unpack_from(">I", image, ipma.begin + 4)
     at, item = ipma.begin + 8, struct.Struct(">IB" if version else ">HB")
@@ -167,21 +226,20 @@ def _properties_of(number: int, image: bytes, ipma: _Box) -> list[int]:
                 return [each & 0x7FFF for each in struct.unpack_from(f">{count}H", image, at)]
             return [each & 0x7F for each in image[at : at + count]]
         at += count * (2 if wide else 1)
-    raise broken("its primary picture is not described")
+    return None
 
 
-def _header(image: bytes, content_type: str, own: list[_Box], has_alpha: bool) -> ImageHeader:
-    size, turn, mirror, bits = None, 0, None, 8
+def _header(
+    image: bytes, content_type: str, own: list[_Box], *, has_alpha: bool, bits: int
+) -> ImageHeader:
+    size, turn, mirror = None, 0, None
     for each in own:  # libheif applies them one after the other
         if each.kind == b"ispe":
             size = struct.unpack_from(">II", image, each.begin + 4)
-        elif each.kind == b"av1C":
-            flags = image[each.begin + 2]
-            bits = 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
         elif each.kind == b"clap" and content_type == HEIC and size is not None:
             wide, wide_of, high, high_of = struct.unpack_from(">IIII", image, each.begin)
             if not wide_of or not high_of:
-                raise broken("its clean aperture is none")
+                raise broken("its clean aperture is invalid")
             size = min(size[0], wide // wide_of), min(size[1], high // high_of)
         elif each.kind == b"irot":
             turn = image[each.begin] & 3

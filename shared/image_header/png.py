@@ -36,7 +36,8 @@ def read(image: bytes) -> ImageHeader:
     length, kind, width, height, bits, colour_type = _HEADER_CHUNK.unpack_from(image, 8)
     if kind != b"IHDR" or length != 13:
         raise broken("the first chunk is not IHDR")
-    has_alpha, orientation, coded_bytes, texts = colour_type in _WITH_ALPHA, 1, 0, 0
+    has_alpha, orientation = colour_type in _WITH_ALPHA, None
+    coded_bytes = texts = 0
     at = 8
     for _ in range(MAX_PARTS):
         if at + _CHUNK.size > len(image):
@@ -51,15 +52,16 @@ def read(image: bytes) -> ImageHeader:
             has_alpha = True
         elif kind in _COMPRESSED_TEXTS:
             texts += 1
-        elif kind == b"eXIf":
+        elif kind == b"eXIf" and orientation is None:
             orientation = exif.orientation(image, at, at + length)
         elif kind == b"IEND":
             if not coded_bytes:
                 raise broken("there are no pixels")
             row_bytes = 2 + width * bits * _SAMPLES.get(colour_type, 4) // 8
-            most = _MAX_OVERHEAD_BYTES + height * row_bytes
+            # Noise in Huffman codes that do not fit it becomes an eighth longer.
+            most = _MAX_OVERHEAD_BYTES + height * row_bytes * 5 // 4
             if coded_bytes > most or texts > _MAX_TEXTS:
                 raise broken("it has more data than a picture of its size needs")
-            return ImageHeader(CONTENT_TYPE, width, height, orientation, has_alpha, bits)
+            return ImageHeader(CONTENT_TYPE, width, height, orientation or 1, has_alpha, bits)
         at += length + _CHECK_BYTES
     raise too_many_parts()

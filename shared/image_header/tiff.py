@@ -11,7 +11,8 @@ from shared.image_header.header import ImageHeader, broken, incomplete
 CONTENT_TYPE = "image/tiff"
 SIGNATURES = ((0, b"II*\0"), (0, b"MM\0*"))
 
-_WIDTH, _HEIGHT, _BITS, _ORIENTATION, _SAMPLES = 256, 257, 258, 274, 277
+_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 254, 256, 257, 258, 259
+_ORIENTATION, _SAMPLES = 274, 277
 _STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 273, 279, 324, 325
 _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DNG_VERSION = 262, 338, 339, 50706
 _TYPES = {1: "B", 3: "H", 4: "I"}
@@ -19,7 +20,11 @@ _LETTER_BYTES = {"B": 1, "H": 2, "I": 4}
 _MAX_ENTRIES = 1000
 _MAX_VALUES = 100_000
 """Of one tag: the strips of a picture of 65,535 rows, and more."""
-_FLOAT, _RGB = 3, 2
+_FLOAT = 3
+_RGB, _CMYK = 2, 5
+_ASSOCIATED = 1
+_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
+"""None, CCITT, LZW, JPEG, Deflate, PackBits: what OpenCV's libtiff decodes."""
 
 
 def read(image: bytes) -> ImageHeader:
@@ -30,8 +35,10 @@ def read(image: bytes) -> ImageHeader:
     order = "<" if image[:2] == b"II" else ">"
     try:
         tags = _directory(image, order)
-        if _DNG_VERSION in tags:
-            raise UnsupportedMediaType("A raw photograph (DNG); develop it and send a JPEG.")
+        reduced = _values(image, tags, _SUBFILE_TYPE, (0,))[0] & 1
+        if _DNG_VERSION in tags or reduced or image[8:10] == b"CR":
+            # Of raw photographs, the first picture is a thumbnail.
+            raise UnsupportedMediaType("A raw photograph; develop it and send a JPEG.")
         width, height = (tags[tag].values(image)[0] for tag in (_WIDTH, _HEIGHT))
         bits = _values(image, tags, _BITS, (1,))
         samples = _values(image, tags, _SAMPLES, (1,))[0]
@@ -39,8 +46,12 @@ def read(image: bytes) -> ImageHeader:
             raise InvalidImage(
                 "Only TIFFs of at most 16 bits and 4 samples a pixel, and no floats, are supported."
             )
-        _check_complete(image, tags)
         photometric = _values(image, tags, _PHOTOMETRIC, (0,))[0]
+        compression = _values(image, tags, _COMPRESSION, (1,))[0]
+        if compression not in _COMPRESSIONS or (photometric == _CMYK and max(bits) > 8):
+            raise InvalidImage(f"This kind of TIFF (compression {compression}) is not supported.")
+        _check_complete(image, tags)
+        extra = _values(image, tags, _EXTRA_SAMPLES, (0,))
         has_alpha = _EXTRA_SAMPLES in tags or (photometric == _RGB and samples == 4)
         orientation = _values(image, tags, _ORIENTATION, (1,))[0]
         if orientation in (5, 6, 7, 8):
@@ -51,7 +62,16 @@ def read(image: bytes) -> ImageHeader:
         raise incomplete() from error
     except (KeyError, IndexError) as error:
         raise broken("it does not say the picture's size") from error
-    return ImageHeader(CONTENT_TYPE, width, height, has_alpha=has_alpha, bits=max(bits))
+    # Of 8 bits, libtiff multiplies colours and alpha itself.
+    premultiplied = max(bits) <= 8 or extra == (_ASSOCIATED,)
+    return ImageHeader(
+        CONTENT_TYPE,
+        width,
+        height,
+        has_alpha=has_alpha,
+        bits=max(bits),
+        premultiplied=premultiplied,
+    )
 
 
 class _Tag:
@@ -61,7 +81,7 @@ class _Tag:
         self._order, self._letter, self._count, self._at = order, _TYPES.get(kind, ""), count, at
 
     def values(self, image: bytes) -> tuple[int, ...]:
-        if not self._letter:
+        if not self._letter or not self._count:
             raise broken("a tag has no number where there should be one")
         if self._count > _MAX_VALUES:
             raise broken(f"a tag has more than {_MAX_VALUES:,} values")

@@ -43,7 +43,7 @@ def read(image: bytes) -> ImageHeader:
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", image, at + 6)
         return ImageHeader(CONTENT_TYPE, width & 0x3FFF, height & 0x3FFF)
-    raise broken("its first chunk is none that WebP has")
+    raise broken("its first chunk is of an unknown type")
 
 
 def _orientation(image: bytes, end: int) -> int:

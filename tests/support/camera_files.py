@@ -301,6 +301,8 @@ def pngs(picture: Image.Image) -> Iterator[CameraFile]:
 
     plain = _saved(picture, "PNG")
     yield made("rgb", plain)
+    noise = np.random.default_rng(1).integers(160, 256, pixels.shape, np.uint8)
+    yield made("noise-fixed-huffman", _fixed_huffman(noise), noise)
     grey = picture.convert("L")
     bilevel = picture.convert("1")
     yield made("grey-1", _saved(bilevel, "PNG"), _rgb(bilevel))
@@ -383,6 +385,17 @@ def _packed(row: Pixels, bits: int) -> bytes:
 def png_chunk(kind: bytes, data: bytes) -> bytes:
     check = struct.pack(">I", zlib.crc32(kind + data))
     return struct.pack(">I", len(data)) + kind + data + check
+
+
+def _fixed_huffman(samples: Pixels) -> bytes:
+    """RGB, by a deflate that knows no other codes and no stored blocks: noise becomes longer."""
+    height, width = samples.shape[:2]
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), samples.reshape(height, -1)], axis=1)
+    packer = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_FIXED)
+    data = packer.compress(rows.tobytes()) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = png_chunk(b"IHDR", head) + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 def _screenshot(picture: Image.Image) -> bytes:
@@ -530,7 +543,9 @@ def tiffs(picture: Image.Image) -> Iterator[CameraFile]:
     yield made("orientation-6-rgba", data, flat, orientation=6, has_alpha=True, tolerance=1.0)
     data = _by_opencv(".tiff", see_through, deep=True)
     yield made("rgba-16-opencv", data, flat, has_alpha=True, tolerance=1.0)
-    yield made("rgba-associated", _associated(see_through), flat, has_alpha=True, tolerance=2.0)
+    for bits in (8, 16):
+        data = _associated(see_through, bits)
+        yield made(f"rgba-associated-{bits}", data, flat, has_alpha=True, tolerance=2.0)
     for order, ending in (("<", "intel"), (">", "motorola")):
         yield made(f"strips-{ending}", _striped(pixels, order))
         yield made(f"tiles-{ending}", _tiled(pixels, order))
@@ -566,11 +581,13 @@ def _tiff_of(
     return _tiff_header(order) + _ifd(tags, order, 8) + b"".join(blocks)
 
 
-def _associated(see_through: Image.Image) -> bytes:
+def _associated(see_through: Image.Image, bits: int = 8) -> bytes:
     """Colours multiplied with their alpha, as the TIFF says by ExtraSamples 1."""
     pixels = np.asarray(see_through).astype(np.uint16)
     pixels[:, :, :3] = (pixels[:, :, :3] * pixels[:, :, 3:] + 127) // 255
-    more: _TiffTags = {258: (3, (8,) * 4), 277: (3, (4,)), 338: (3, (1,))}
+    more: _TiffTags = {258: (3, (bits,) * 4), 277: (3, (4,)), 338: (3, (1,))}
+    if bits == 16:
+        return _striped((pixels * np.uint16(257)).astype("<u2"), "<", more)
     return _striped(pixels.astype(np.uint8), "<", more)
 
 
@@ -683,6 +700,8 @@ def bmps(picture: Image.Image) -> Iterator[CameraFile]:
     for size, version in ((108, 4), (124, 5)):
         data = _bmp(alpha, 32, header=size, compression=3)
         yield made(f"32-alpha-v{version}", data, flat, has_alpha=True, tolerance=1.0)
+    unused = np.dstack([pixels[:, :, ::-1], np.zeros(pixels.shape[:2], np.uint8)])
+    yield made("32-alpha-unused", _bmp(unused, 32, header=124, compression=3))
     data = _by_opencv(".bmp", see_through)
     yield made("32-alpha-opencv", data, flat, has_alpha=True, tolerance=1.0)
     deep = np.asarray(indexed)
@@ -837,6 +856,8 @@ def heics(picture: Image.Image) -> Iterator[CameraFile]:
     yield made("motion-samsung", plain + _box(b"mpvd", movie()))
     yield made("free-box", plain + _box(b"free", bytes(200)))
     yield made("trailing-bytes", plain + bytes(3))
+    for name, trailer in _trailers(picture):
+        yield made(f"behind-it-{name}", plain + trailer)
     for brand in (b"mif1", b"msf1", b"heix", b"hevc"):
         yield made(f"major-{brand.decode()}", plain[:8] + brand + plain[12:])
 

@@ -121,6 +121,8 @@ def jpegs(size: int) -> Named:
     def in_scan(more: bytes, jpeg: bytes = plain) -> bytes:
         return jpeg[:-2] + more + jpeg[-2:]
 
+    sparse = b"\xff" * ((1 << 20) - 8) + b"\x00" + _segment(0xFE, b"")
+    yield "jpeg-fill-bytes-and-a-comment-each-mb", in_scan(_times(sparse, size))
     for name, marker in (("app1", 0xE1), ("app2", 0xE2), ("comment", 0xFE)):
         small = _segment(marker, b"Exif\0\0" if marker == 0xE1 else b"MPF\0ab")
         yield f"jpeg-small-{name}-segments", behind_soi(_times(small, size))
@@ -255,6 +257,8 @@ def pngs(size: int) -> Named:
     many = _times(_chunk(b"zTXt", b"k\0\0" + small), min(size, 4_000_000))
     yield "png-many-ztxt-bombs", head + many + rest + end
     yield "png-idat-bomb", head + _chunk(b"IDAT", bomb) + end
+    entries = struct.pack("<2sHIH", b"II", 42, 8, 1000) + bytes(12 * 1000)
+    yield "png-full-exif-blocks", head + _times(_chunk(b"eXIf", entries), size) + rest + end
     yield "png-huge-exif", head + _chunk(b"eXIf", bytes(size)) + rest + end
     for name, block in exif_blocks(size):
         yield f"png-exif-{name}", head + _chunk(b"eXIf", block) + rest + end
@@ -412,6 +416,10 @@ def _tiff(
 
 def tiffs(size: int) -> Named:
     pixels = bytes(64 * 64)
+    plain = _tiff({}, pixels)
+    for tag in (256, 258, 259, 262, 273, 277):
+        at = plain.index(struct.pack("<H", tag), 10)
+        yield f"tiff-no-value-of-{tag}", plain[: at + 4] + bytes(4) + plain[at + 8 :]
     yield "tiff-next-ifd-is-itself", _tiff({}, pixels, following=8)
     yield "tiff-sub-ifd-is-itself", _tiff({330: (4, 1, 8)}, pixels)
     yield "tiff-exif-ifd-is-itself", _tiff({34665: (4, 1, 8)}, pixels)
@@ -614,6 +622,19 @@ def isobmffs(size: int) -> Named:
     for name, coded in (("heic", _hevc(64)), ("avif", _av1(64))):
         for what, data in (*_box_files(size, coded), *_item_files(size, coded)):
             yield f"{name}-{what}", data
+        properties = [coded.configuration, _ispe(64, 64)]
+        for what, more in (
+            ("empty-pitm-last", {"pitm": b"", "more": _box(b"pitm")}),
+            ("empty-ipma-last", {"iprp": b"", "more": _iprp(properties, _box(b"ipma"))}),
+            ("short-ipma-last", {"iprp": b"", "more": _iprp(properties, _box(b"ipma", bytes(3)))}),
+            ("empty-iloc-last", {"iloc": b"", "more": _box(b"iloc")}),
+        ):
+            yield f"{name}-{what}", _heif(coded, **more)
+        for kind in (b"irot", b"imir", b"av1C", b"clap", b"ispe"):
+            used = _ipma({1: (0x81, 2, 3)})
+            last = _box(b"ipco", b"".join([*properties, _box(kind)]))
+            what = f"empty-{kind.decode().lower()}-last"
+            yield f"{name}-{what}", _heif(coded, iprp=b"", more=_box(b"iprp", used + last))
     for name, large in (("heic", _hevc(8192)), ("avif", _av1(8192))):
         honest = [large.configuration, _ispe(8192, 8192)]
         yield f"{name}-67-megapixels", _heif(large, iprp=_iprp(honest, _ipma({1: (0x81, 2)})))
