@@ -120,9 +120,9 @@ def start(settings: Settings) -> None:
     # Out of the parent's process group: a signal meant for the service (Ctrl-C, a supervisor that
     # stops a group) must reach the parent alone, which lets its children finish their jobs.
     os.setpgid(0, 0)
-    # A job that was handed over at the very moment of a SIGTERM is forgotten by the parent (Celery's
-    # `AsynPool.flush`), though it runs and is committed. Its process would wait 30 s at its end for
-    # the parent to take note of it.
+    # A job that was handed over at the very moment of a SIGTERM is forgotten by the parent (in
+    # Celery's `AsynPool.flush`), though it runs and is committed. Its process would wait 30 s at
+    # its end for the parent to take note of it.
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 30
     index = current_process().index
     detector = _load_detector(settings, index)

@@ -857,7 +857,8 @@ def heics(picture: Image.Image) -> Iterator[CameraFile]:
     yield made("free-box", plain + _box(b"free", bytes(200)))
     yield made("trailing-bytes", plain + bytes(3))
     for name, trailer in _trailers(picture):
-        yield made(f"behind-it-{name}", plain + trailer)
+        if name != "motion-micro-video":  # a bare film would make it a film; they use mpvd
+            yield made(f"behind-it-{name}", plain + trailer)
     for brand in (b"mif1", b"msf1", b"heix", b"hevc"):
         yield made(f"major-{brand.decode()}", plain[:8] + brand + plain[12:])
 
