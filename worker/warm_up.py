@@ -33,7 +33,7 @@ STRIPS = tuple(size for short in range(32, 225, 32) for size in ((640, short), (
 """Panoramas, for which the network takes less time than getting to know their size. All sizes
 would take 2 s and 5 MB each (decision 0007)."""
 SMALL_IMGSZ = 320
-SMALL = ((320, 320), (320, 240), (240, 320), (320, 180), (180, 320))
+SMALL = ((320, 320), (320, 213), (213, 320), (320, 240), (240, 320), (320, 180), (180, 320))
 """The same of the smaller input that is asked for most."""
 
 PHOTOGRAPH = (4000, 3000)
