@@ -30,7 +30,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from bench.memory import is_ready, mapped_mib, stop
+from bench.memory import mapped_mib
 from bench.report import save, spread
 from shared.jobs import DetectParameters
 from shared.settings import Settings
@@ -249,6 +249,19 @@ def ready_seconds(weights: str) -> dict[str, list[float]]:
             times.append(time.monotonic() - begin)
             stop(service)
     return {"cold": times[:1], "warm": times[1:]}
+
+
+def is_ready(url: str) -> bool:
+    try:
+        ready: int = httpx.get(url + "/ready", timeout=5).json().get("ready_processes", 0)
+    except (httpx.TransportError, ValueError):
+        return False
+    return ready >= 2
+
+
+def stop(service: subprocess.Popen[bytes]) -> None:
+    service.send_signal(signal.SIGINT)
+    service.wait(timeout=60)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What each process takes in memory, what the fork shares, and how long a start takes.
+"""What each process takes in memory, and what the fork shares.
 
 python -m bench.memory --weights yolov8n.pt
 
@@ -10,23 +10,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
-import subprocess
-import sys
 import tempfile
-import time
-from functools import partial
 from pathlib import Path
 
-import httpx
-
 from bench.http_load import Connection, get, post_form
-from bench.report import save, spread
+from bench.report import save
 from tests.support.images import photograph
-from tests.support.stack import ROOT, Stack, free_port, pool_pids, wait_until
+from tests.support.stack import ROOT, Stack, pool_pids
 
 RUNTIMES = {"torch": "PyTorch", "openvino": "OpenVINO"}
-STARTS = 3
 
 
 def main() -> None:
@@ -42,8 +34,6 @@ def main() -> None:
             f"| {process} | {name} | {row['rss']:.0f} | {row['shared']:.0f} | {row['pss']:.0f} |"
             for process, row in rows.items()
         ]
-    figures["start_seconds"] = times = starts(weights)
-    lines += ["", f"`make run`'s start to ready, export made before: {spread(times)} s"]
     save("memory", figures, lines)
 
 
@@ -79,37 +69,6 @@ def mapped_mib(pid: int) -> dict[str, float]:
         "shared": (kib["Shared_Clean:"] + kib["Shared_Dirty:"]) / 1024,
         "pss": kib["Pss:"] / 1024,
     }
-
-
-def starts(weights: str) -> list[float]:
-    """Seconds from the command to a `/ready` that says yes; the first start is not counted."""
-    times = []
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(STARTS + 1):
-            ports = {name: str(free_port()) for name in ("PORT", "FLOWER_PORT")}
-            stack = Stack(Path(folder), YOLO_MODEL=weights, DATA_DIR=folder, **ports)
-            stack.environment.pop("REDIS_URL")
-            stack.environment["EMBEDDED_REDIS_PORT"] = str(free_port())
-            url = f"http://127.0.0.1:{ports['PORT']}"
-            begin = time.monotonic()
-            service = stack.spawn("up", sys.executable, "-m", "cli.main", "up")
-            wait_until(partial(is_ready, url), seconds=120, what="the service is ready")
-            times.append(time.monotonic() - begin)
-            stop(service)
-    return times[1:]
-
-
-def is_ready(url: str) -> bool:
-    try:
-        ready: int = httpx.get(url + "/ready", timeout=5).json().get("ready_processes", 0)
-    except (httpx.TransportError, ValueError):
-        return False
-    return ready >= 2
-
-
-def stop(service: subprocess.Popen[bytes]) -> None:
-    service.send_signal(signal.SIGINT)
-    service.wait(timeout=60)
 
 
 if __name__ == "__main__":
