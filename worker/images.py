@@ -17,7 +17,7 @@ Pixels = NDArray[np.uint8]
 
 MEMORY_BYTES = 256 << 20
 MEMORY_BYTES_PER_PIXEL = 20
-"""What decoding a picture may take: no honest one takes more (docs/performance.md)."""
+"""What decoding a picture may take: no honest one takes more (docs/formats.md)."""
 
 _REDUCED = {
     2: cv2.IMREAD_REDUCED_COLOR_2,

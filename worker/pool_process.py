@@ -17,6 +17,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import billiard.pool
 import redis
@@ -51,8 +52,6 @@ _mates = MatesBoard(_MAX_PROCESSES)
 
 DOWNLOAD_SECONDS = 120
 RELOAD_SECONDS = 5
-NO_JOB = "warm-up"
-"""An id that no job has: to claim it does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +168,15 @@ def _describe_model(store: JobStore, detector: Detector) -> None:
     """Tell gateways what is served; if Redis is away or full, once it is not. A process that waited
     here could neither take its first job nor be told to stop.
 
-    The first job finds the connections open, and the server knows the script that it begins with.
+    To claim a job that does not exist does nothing, but the first job then finds the connections
+    open, and the server knows the script that it begins with.
     """
+    nobody = str(uuid4())  # a producer may call its job anything
 
     def describe() -> None:
         store.describe_model(detector.model_name, detector.task, detector.names)
-        store.claim(NO_JOB, _worker)
-        store.image(NO_JOB)
+        store.claim(nobody, _worker)
+        store.image(nobody)
 
     try:
         describe()
