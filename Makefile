@@ -21,7 +21,7 @@ check: setup-dev ## lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-setup: $(VENV)/.all
+setup: $(VENV)/.up
 setup-dev: $(VENV)/.dev
 
 $(BIN)/uv: constraints.txt
@@ -33,8 +33,8 @@ $(BIN)/uv: constraints.txt
 # of reach, the default build works on the CPU too.
 $(VENV)/.%: pyproject.toml constraints.txt $(BIN)/uv
 	@echo "Installing into $(VENV) ..."
-	@if command -v nvidia-smi >/dev/null || ! UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 $(UV) --torch-backend=cpu -e '.[$*]' 2>/dev/null; then \
-		$(UV) -e '.[$*]'; fi
+	@if command -v nvidia-smi >/dev/null || ! UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 $(UV) --torch-backend=cpu -e . --group $* 2>/dev/null; then \
+		$(UV) -e . --group $*; fi
 	@touch $@
 
 chaos: setup-dev ## kill everything in turn under load, then account for every job
@@ -47,7 +47,7 @@ stress: setup-dev ## 100 images of 12 megapixels at a service that runs; every o
 	$(BIN)/yolo-queue stress $(STRESS)
 
 bench: setup-dev ## every figure of docs/performance.md and docs/scaling.md, into bench/results
-	$(UV) -e '.[dev,bench]'
+	$(UV) -e . --group dev --group bench
 	$(BIN)/python -m bench.throughput $(BENCH)
 	$(BIN)/python -m bench.submit_latency $(BENCH)
 	$(BIN)/python -m bench.memory $(BENCH)

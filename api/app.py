@@ -24,7 +24,7 @@ from api.upkeep import keep_queue
 from api.upload_budget import UploadBudget
 from api.webhooks import WebhookSender
 from shared import tracing
-from shared.job_intake import JobIntake
+from shared.job.gateway_store import GatewayStore
 from shared.settings import Settings
 
 log = logging.getLogger("yolo_queue.api")
@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         background, notifier = app.state.background, app.state.notifier
         background.run("job changes", notifier.listen)
         background.run("queue positions", notifier.tell_positions)
-        background.run("upkeep", partial(keep_queue, app.state.intake))
+        background.run("upkeep", partial(keep_queue, app.state.store))
         app.state.webhooks.start(background)
         try:
             with on_stop_signal(app.state.notifier.drain):
@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             await background.stop()
             await app.state.webhooks.stop()
-            await app.state.intake.close()
+            await app.state.store.close()
             await app.state.rate_limiter.close()
             tracing.stop()
 
@@ -68,10 +68,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry=request_spans(settings),
     )
     app.state.settings = settings
-    app.state.intake = JobIntake(settings)
+    app.state.store = GatewayStore(settings)
     app.state.background = BackgroundTasks()
-    app.state.notifier = Notifier(app.state.intake)
-    app.state.webhooks = WebhookSender(settings, app.state.intake)
+    app.state.notifier = Notifier(app.state.store)
+    app.state.webhooks = WebhookSender(settings, app.state.store)
     app.state.keys = KeyRing(settings.api_keys)
     app.state.rate_limiter = RateLimiter(settings)
     app.state.upload_budget = UploadBudget(

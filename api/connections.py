@@ -20,8 +20,8 @@ from time import monotonic
 from typing import Protocol
 
 from api import webhooks
-from shared import redis_client
 from shared.errors import StartupError
+from shared.redis_access import client as redis_client
 from shared.settings import Settings
 
 log = logging.getLogger("yolo_queue.api")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.jobs import JobRecord, JobState
+from shared.job.record import JobRecord, JobState
 
 
 class Links(BaseModel):

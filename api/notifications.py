@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from shared.errors import StoreUnavailable
-from shared.job_intake import JobIntake
-from shared.jobs import JobState
-from shared.redis_client import UNAVAILABLE
+from shared.job.gateway_store import GatewayStore
+from shared.job.record import JobState
+from shared.redis_access.client import UNAVAILABLE
 
 log = logging.getLogger("yolo_queue.api")
 
@@ -45,8 +45,8 @@ class Watch:
 
 
 class Notifier:
-    def __init__(self, intake: JobIntake) -> None:
-        self._intake = intake
+    def __init__(self, store: GatewayStore) -> None:
+        self._store = store
         self._watches: dict[str, set[Watch]] = {}
         self._queue_moved = False
         self.draining = False
@@ -82,7 +82,7 @@ class Notifier:
         """Wake those whose job has changed. Never returns."""
         while True:
             try:
-                async for message in self._intake.subscribe():
+                async for message in self._store.subscribe():
                     if message is None:  # the subscription stands, perhaps again
                         self._wake_all()
                         continue

@@ -9,7 +9,7 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from shared.errors import TooManyRequests, UploadTooLarge
-from shared.redis_client import bounded, connect_async
+from shared.redis_access.client import bounded, connect_async
 from shared.settings import Settings
 
 

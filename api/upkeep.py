@@ -7,7 +7,7 @@ import asyncio
 import logging
 
 from shared.errors import StoreUnavailable
-from shared.job_intake import JobIntake
+from shared.job.gateway_store import GatewayStore
 
 log = logging.getLogger("yolo_queue.api")
 
@@ -15,13 +15,13 @@ SWEEP_SECONDS = 1.0
 RECOUNT_SECONDS = 60.0
 
 
-async def keep_queue(intake: JobIntake) -> None:
+async def keep_queue(store: GatewayStore) -> None:
     """Never returns."""
     while True:
         more = False
         try:
-            more = await intake.sweep()
-            if corrected := await intake.recount(RECOUNT_SECONDS):
+            more = await store.sweep()
+            if corrected := await store.recount(RECOUNT_SECONDS):
                 log.warning("the queue's totals were wrong; corrected: %s", ", ".join(corrected))
         except StoreUnavailable as error:
             log.debug("no upkeep: %s", error)

@@ -10,8 +10,8 @@ from fastapi import Request
 
 from api.http_metrics import mark_held
 from api.notifications import Notifier, Watch
-from shared.job_intake import JobIntake
-from shared.jobs import JobRecord
+from shared.job.gateway_store import GatewayStore
+from shared.job.record import JobRecord
 
 MAX_WAIT_SECONDS = 60.0
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,9})(?=$|[,;\s])", re.IGNORECASE)
@@ -35,7 +35,7 @@ async def read_when_ended(
     the `owner`'s. `begun`: a watch from before the job was there, so that a first look at it can be
     spared."""
     mark_held(request)
-    intake: JobIntake = request.app.state.intake
+    store: GatewayStore = request.app.state.store
     notifier: Notifier = request.app.state.notifier
     deadline = asyncio.get_running_loop().time() + min(seconds, MAX_WAIT_SECONDS)
     watching = nullcontext(begun) if begun else notifier.watch(task_id, end_only=True)
@@ -43,7 +43,7 @@ async def read_when_ended(
         if begun and not notifier.draining:
             await watch.wait(min(seconds, MAX_WAIT_SECONDS))
         while True:
-            found = await intake.read(task_id)
+            found = await store.read(task_id)
             left = deadline - asyncio.get_running_loop().time()
             if found is None or found[0].state.terminal or notifier.draining or left <= 0:
                 return found

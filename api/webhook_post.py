@@ -13,8 +13,8 @@ import httpx
 from standardwebhooks import Webhook as Signer
 
 from api.webhook_targets import Target
+from shared.job.webhook_outbox import Webhook
 from shared.settings import Settings
-from shared.webhook_outbox import Webhook
 
 TIMEOUT_SECONDS = 10.0
 """For all of a try: look-up, connection, request and answer. httpx' own timeouts are for each read,

@@ -1,6 +1,6 @@
 """Sends webhooks: posts a finished job to the URL its client gave, until it arrives.
 
-Webhooks wait in Redis (see shared/webhook_outbox.py), so a gateway that dies loses none, and any
+Webhooks wait in Redis (shared/job/webhook_outbox.py), so a gateway that dies loses none, and any
 gateway may send them. One task takes them, writes what they say while their jobs are still there,
 and starts a task for each send.
 """
@@ -18,9 +18,9 @@ from api.job_view import job_object
 from api.webhook_post import TIMEOUT_SECONDS, WebhookPoster
 from api.webhook_targets import Forbidden, Target
 from shared.errors import InvalidParameter, StoreUnavailable
-from shared.job_intake import JobIntake
+from shared.job.gateway_store import GatewayStore
+from shared.job.webhook_outbox import ROOM, Webhook, WebhookOutbox
 from shared.settings import Settings
-from shared.webhook_outbox import ROOM, Webhook, WebhookOutbox
 
 log = logging.getLogger("yolo_queue.webhooks")
 
@@ -56,10 +56,10 @@ class WebhookSender:
     again, so a receiver has to know by `webhook-id` what it has had.
     """
 
-    def __init__(self, settings: Settings, intake: JobIntake) -> None:
+    def __init__(self, settings: Settings, store: GatewayStore) -> None:
         self._settings = settings
-        self._intake = intake
-        self._outbox = WebhookOutbox(intake.redis, settings)
+        self._store = store
+        self._outbox = WebhookOutbox(store.redis, settings)
         self._poster: WebhookPoster  # made by `start`
         self._sends: dict[asyncio.Task[None], Webhook] = {}
         self._freed: list[str] = []  # bounds of sends that ended, until Redis has been told
@@ -114,7 +114,7 @@ class WebhookSender:
 
     async def _write(self, webhook: Webhook) -> None:
         try:
-            found = await self._intake.read(webhook.task_id)
+            found = await self._store.read(webhook.task_id)
             if found is None:
                 log.warning("%s: webhook dropped: its job has expired", webhook.task_id)
                 await self._outbox.settle(webhook)

@@ -34,7 +34,7 @@ import sys, time
 from pathlib import Path
 import cv2
 from shared.errors import UndecodableImage
-from worker.images import decode
+from worker.model.images import decode
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()

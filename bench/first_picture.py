@@ -32,7 +32,7 @@ from PIL import Image
 
 from bench.memory import mapped_mib
 from bench.report import save, spread
-from shared.jobs import DetectParameters
+from shared.job.record import DetectParameters
 from shared.settings import Settings
 from tests.support.images import encoded, photograph
 from tests.support.stack import ROOT, Stack, free_port, pool_pids, wait_until
@@ -140,7 +140,7 @@ def in_own_interpreter(weights: str, runtime: str, repeats: int) -> dict[str, An
 
 
 def alone(weights: str, runtime: str, repeats: int) -> dict[str, Any]:
-    from worker import pool_process
+    from worker.process import child as pool_process
 
     settings = Settings(yolo_model=weights, yolo_runtime=runtime)
     pool_process.prepare_parent(settings, "bench")
@@ -166,10 +166,9 @@ def alone(weights: str, runtime: str, repeats: int) -> dict[str, Any]:
 
 def measure(settings: Settings, case: Case, jpeg: bytes, answer: Any) -> None:
     """In a process of its own: load as a pool process does, then time the pictures."""
-    from worker import pool_process
-    from worker.detector import Detector
-    from worker.images import decode, encode_jpeg
-    from worker.job_runner import side_needed
+    from worker.model.detector import Detector
+    from worker.model.images import decode, encode_jpeg, side_needed
+    from worker.process import child as pool_process
 
     parameters = case.parameters()
     side = side_needed(parameters, settings.annotated_max_side)
@@ -244,7 +243,7 @@ def ready_seconds(weights: str) -> dict[str, list[float]]:
             stack.environment["EMBEDDED_REDIS_PORT"] = str(free_port())
             url = f"http://127.0.0.1:{ports['PORT']}"
             begin = time.monotonic()
-            service = stack.spawn("up", sys.executable, "-m", "cli.main", "up")
+            service = stack.spawn("up", sys.executable, "-m", "yolo_queue.cli.main", "up")
             wait_until(partial(is_ready, url), seconds=300, what="the service is ready")
             times.append(time.monotonic() - begin)
             stop(service)

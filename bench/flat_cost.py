@@ -24,10 +24,10 @@ from typing import Any
 import redis
 from PIL import Image
 
-from bench.http_load import Connection, get, post_image
 from bench.queue_plane import picture
 from bench.report import save, spread
 from bench.soak import resident_mib
+from tests.support.http_load import Connection, get, post_image
 from tests.support.images import encoded
 from tests.support.stack import Stack, wait_until
 
@@ -87,12 +87,12 @@ def held_up(folder: Path, image: bytes) -> Iterator[Stack]:
         stack.redis.max_bytes = 8 << 30
         stack.redis.start()
         stack.gateway = stack.start_gateway()
-        quick = stack.start_worker("quick", app="bench.simulated_app", SIMULATED_MS="20")
+        quick = stack.start_worker("quick", app="tests.support.simulated_app", SIMULATED_MS="20")
         stack.wait_ready(processes=2)
         asyncio.run(finish(stack.port, image, 20))
         quick.terminate()
         quick.wait(30)
-        stack.start_worker("held", app="bench.simulated_app")
+        stack.start_worker("held", app="tests.support.simulated_app")
         stack.wait_ready(processes=2)
         yield stack
 

@@ -30,9 +30,9 @@ def loop(
     from ultralytics import YOLO
 
     from shared.settings import Settings
-    from worker.openvino_network import compile_network, openvino_options
-    from worker.runtimes import export_metadata, prepare
-    from worker.weights import be_quiet_and_offline
+    from worker.model.openvino_network import compile_network, openvino_options
+    from worker.model.runtimes import export_metadata, prepare
+    from worker.model.weights import be_quiet_and_offline
 
     be_quiet_and_offline()
     torch.set_num_threads(threads)

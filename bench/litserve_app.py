@@ -18,8 +18,8 @@ class YoloAPI(litserve.LitAPI):  # type: ignore[misc]
         from ultralytics import YOLO
 
         from shared.settings import Settings
-        from worker.openvino_network import compile_network, openvino_options
-        from worker.runtimes import export_metadata, prepare
+        from worker.model.openvino_network import compile_network, openvino_options
+        from worker.model.runtimes import export_metadata, prepare
 
         torch.set_num_threads(1)
         cv2.setNumThreads(1)

@@ -13,8 +13,8 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from bench.http_load import Connection, get, post_form
 from bench.report import save
+from tests.support.http_load import Connection, get, post_form
 from tests.support.images import photograph
 from tests.support.stack import ROOT, Stack, pool_pids
 

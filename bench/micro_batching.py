@@ -17,9 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.http_load import Connection
 from bench.report import percentile, save, spread
 from bench.throughput import photographs, submit_and_wait
+from tests.support.http_load import Connection
 from tests.support.metrics import samples, scrape, value
 from tests.support.stack import ROOT, Stack, free_port
 
@@ -65,7 +65,7 @@ def measure(folder: Path, jobs: int, arguments: argparse.Namespace) -> dict[str,
     ) as stack:
         stack.redis.start()
         stack.start_gateway()
-        stack.start_worker(app="bench.simulated_app" if simulated else "worker.app")
+        stack.start_worker(app="tests.support.simulated_app" if simulated else "worker.app")
         stack.wait_ready(processes=arguments.concurrency)
         images = photographs()["small"]
         seconds = asyncio.run(

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.http_load import Connection, get, post_image
 from bench.report import cpu_seconds, save, spread
+from tests.support.http_load import Connection, get, post_image
 from tests.support.images import encoded, photograph
 from tests.support.stack import Stack, pool_pids
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--weights", default="", help="a real model and a photograph instead")
     parser.add_argument("--runtime", default="auto")
     arguments = parser.parse_args()
-    image, app, environment = picture(), "bench.simulated_app", {}
+    image, app, environment = picture(), "tests.support.simulated_app", {}
     if arguments.weights:
         image, app = photograph(), "worker.app"
         weights = str(Path(arguments.weights).resolve())

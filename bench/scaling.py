@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.http_load import Connection, get, post_image
 from bench.report import cpu_seconds, save, spread
+from tests.support.http_load import Connection, get, post_image
 from tests.support.images import encoded
 from tests.support.stack import Stack, pool_pids
 
@@ -140,7 +140,7 @@ def stack_in(folder: str, arguments: argparse.Namespace) -> Stack:
 
 def start_worker(stack: Stack, processes: int) -> subprocess.Popen[bytes]:
     stack.environment["WORKER_CONCURRENCY"] = str(processes)
-    return stack.start_worker(app="bench.simulated_app")
+    return stack.start_worker(app="tests.support.simulated_app")
 
 
 def measure(

@@ -40,7 +40,7 @@ def main() -> int:
     ):
         stack.redis.start()
         gateway = stack.start_gateway()
-        worker = stack.start_worker(app="bench.simulated_app")
+        worker = stack.start_worker(app="tests.support.simulated_app")
         stack.wait_ready(processes=2)
         processes = {
             "gateway": [gateway.pid],

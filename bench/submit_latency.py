@@ -18,8 +18,8 @@ from pathlib import Path
 
 import httpx
 
-from bench.http_load import Connection, get, post_form
 from bench.report import percentile, save
+from tests.support.http_load import Connection, get, post_form
 from tests.support.images import photograph
 from tests.support.stack import ROOT, Stack, free_port, wait_until
 

@@ -26,8 +26,8 @@ import httpx
 from PIL import Image
 
 from bench import limit
-from bench.http_load import Connection, get, post_form, post_image
 from bench.report import earlier, save, spread
+from tests.support.http_load import Connection, get, post_form, post_image
 from tests.support.images import encoded, photograph
 from tests.support.stack import ROOT, Stack, free_port, wait_until
 

@@ -50,7 +50,7 @@ def main() -> int:
     ):
         stack.redis.start()
         gateway = stack.start_gateway()
-        stack.start_worker(app="bench.simulated_app")
+        stack.start_worker(app="tests.support.simulated_app")
         stack.wait_ready(processes=PROCESSES)
         before = resident_mib(gateway.pid)
         outcome, seconds, cpu, peak = asyncio.run(run(stack, gateway.pid, arguments.clients))

@@ -16,8 +16,8 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import InvalidSettings
-from shared.redis_url import masked
-from shared.redis_url import parse as parse_redis_url
+from shared.redis_access.url import masked
+from shared.redis_access.url import parse as parse_redis_url
 
 MIB = 1024 * 1024
 

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import StartupError, YoloQueueError
-from shared.jobs import Attempt
+from shared.job.record import Attempt
 from shared.settings import Settings
 
 if TYPE_CHECKING:

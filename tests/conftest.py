@@ -8,9 +8,9 @@ import httpx
 import pytest
 import redis
 
-from cli.embedded_redis import EmbeddedRedis
 from shared.settings import Settings
 from tests.support.stack import DEMO_MODEL, Stack, free_port
+from yolo_queue.server.embedded_redis import EmbeddedRedis
 
 
 @pytest.fixture(scope="session")

@@ -27,11 +27,11 @@ from kombu import Exchange, Queue
 
 from shared import tracing
 from shared.errors import StartupError
-from shared.job_keys import LANES, lane_queue
+from shared.job.keys import LANES, lane_queue
 from shared.logs import configure_logs
 from shared.settings import Settings, load_settings
-from worker.broker import broker_settings
-from worker.output import CapturedOutput
+from worker.celery_ext.transport import broker_settings
+from worker.process.output import CapturedOutput
 
 log = logging.getLogger("yolo_queue.worker")
 
@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> Celery:
         result_accept_content=["json"],
         event_serializer="json",
         result_expires=settings.result_ttl_seconds,
-        # One list a lane, taken from in turn (shared/lua/common.lua).
+        # One list a lane, taken from in turn (shared/job/lua/common.lua).
         task_default_queue=settings.yolo_queue,
         task_queues=[
             Queue(name, Exchange(""), routing_key=name)
@@ -64,7 +64,7 @@ def create_app(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
         task_acks_late=True,
-        # The job's record decides what happens after a loss, not the broker (worker/request.py).
+        # After a loss the job's record decides, not the broker (celery_ext/crashed_process.py).
         task_reject_on_worker_lost=False,
         task_acks_on_failure_or_timeout=True,
         task_soft_time_limit=settings.task_time_limit_seconds,
@@ -72,8 +72,8 @@ def create_app(settings: Settings) -> Celery:
         worker_concurrency=settings.worker_concurrency,
         # Loading a model takes longer than the 4 s Celery gives a new process by default.
         worker_proc_alive_timeout=600,
-        worker_pool="worker.pool:TaskPool",
-        worker_consumer="worker.consumer:PatientConsumer",
+        worker_pool="worker.celery_ext.pool:TaskPool",
+        worker_consumer="worker.celery_ext.consumer:PatientConsumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -115,7 +115,7 @@ def _set_up_logging(**_: Any) -> None:
 @worker_init.connect
 def _prepare_parent(sender: Any, **_: Any) -> None:
     global _output
-    from worker import pool_process
+    from worker.process import child as pool_process
 
     if settings.log_format == "json":
         sender.quiet = True  # Celery's banner is for people
@@ -137,13 +137,15 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     # parent's one by one.
     gc.collect()
     gc.freeze()
-    sender.app.steps["consumer"].add("worker.presence:Presence")
+    sender.app.steps["consumer"].add("worker.celery_ext.heartbeat:Presence")
 
 
 def _serve_metrics() -> None:
     if settings.worker_metrics_port == 0:
         return
-    from worker import metrics, pool_process, presence
+    from worker.celery_ext import heartbeat as presence
+    from worker.process import child as pool_process
+    from worker.process import metrics
 
     def snapshot() -> metrics.Snapshot:
         report, beat_at = presence.last_beat()
@@ -163,13 +165,13 @@ def _release_output(**_: Any) -> None:
 
 @worker_process_init.connect
 def _start_pool_process(**_: Any) -> None:
-    from worker import pool_process
+    from worker.process import child as pool_process
 
     pool_process.start(settings)
 
 
 @worker_process_shutdown.connect
 def _stop_pool_process(**_: Any) -> None:
-    from worker import pool_process
+    from worker.process import child as pool_process
 
     pool_process.stop()

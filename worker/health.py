@@ -2,8 +2,8 @@
 
     python -m worker.health [--name NODE]
 
-It reads the report that the worker's parent writes with every heartbeat (worker/presence.py), exits
-0 and says how many processes are ready, or exits 1 with the reason in one line. Imports no torch.
+It reads the report that the worker's parent writes with every heartbeat (celery_ext/heartbeat.py).
+Exit status 0: it says how many processes are ready. 1: it gives the reason in one line.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import StartupError
-from shared.job_store import HEARTBEAT_SECONDS
-from shared.redis_client import UNAVAILABLE, connect
+from shared.job.worker_store import HEARTBEAT_SECONDS
+from shared.redis_access.client import UNAVAILABLE, connect
 from shared.settings import Settings, load_settings
 
 STALE_SECONDS = 3 * HEARTBEAT_SECONDS + 1
-"""After this long without a report others take a worker for gone (shared/lua/heartbeat.lua)."""
+"""After this long without a report others take a worker for gone (shared/job/lua/heartbeat.lua)."""
 
 REDIS_SECONDS = 3
 

@@ -9,19 +9,19 @@ from celery import Task, shared_task
 
 from shared.errors import InvalidTask, JobError, UploadError
 from shared.image_header import check_file
-from shared.job_keys import TASK_NAME
-from shared.jobs import DetectParameters, NewJob
-from worker import pool_process
-from worker.patience import with_patience
+from shared.job.keys import TASK_NAME
+from shared.job.record import DetectParameters, NewJob
+from worker.process import child as pool_process
+from worker.retry import with_patience
 
 
 class DetectTask(Task):  # type: ignore[misc]
-    Request = "worker.request:JobRequest"
+    Request = "worker.celery_ext.crashed_process:JobRequest"
 
     def on_failure(self, exc: Exception, task_id: str, *_: Any) -> None:
         """Answer a call that Celery itself could not make, where its producer waits."""
         if isinstance(exc, JobError) or pool_process.is_parent():
-            return  # the parent is told of a process that died or hung; see worker/request.py
+            return  # the parent ends attempts of processes that died: celery_ext/crashed_process.py
         process = pool_process.current()
         if not with_patience(lambda: process.store.exists(task_id)):
             process.store.refuse(task_id, InvalidTask(f"The inline task cannot be run: {exc}"))
@@ -49,10 +49,10 @@ def detect(self: Any, /, *arguments: Any, **parameters: Any) -> dict[str, Any]:
         traceparent = str(self.request.get("traceparent") or "")[:64]
         _adopt(process, task_id, arguments, parameters, traceparent)
     if process.settings.micro_batch_jobs > 1:
-        from worker.micro_batch import run_with_mates
+        from worker.batch import run_with_mates
 
         return run_with_mates(process, task_id)
-    from worker.job_runner import run_job
+    from worker.attempt import run_job
 
     return run_job(process, task_id)
 

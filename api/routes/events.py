@@ -14,8 +14,8 @@ from api.notifications import Notifier
 from api.problems import responses
 from api.routes.result import COMMON_ERRORS, Client, TaskId, find
 from shared.errors import StoreUnavailable
-from shared.job_intake import JobIntake
-from shared.jobs import JobState
+from shared.job.gateway_store import GatewayStore
+from shared.job.record import JobState
 
 router = APIRouter(tags=["jobs"])
 
@@ -56,15 +56,15 @@ async def get_events(
 
 
 async def _stream(request: Request, task_id: str, last_id: str) -> AsyncIterator[ServerSentEvent]:
-    intake: JobIntake = request.app.state.intake
+    store: GatewayStore = request.app.state.store
     notifier: Notifier = request.app.state.notifier
     sent_position: tuple[int | None, int | None] | None = None
     with notifier.watch(task_id) as watch:
         while True:
             try:
-                entries, record = await intake.changes(task_id, last_id)
+                entries, record = await store.changes(task_id, last_id)
                 done = record is not None and record.state is JobState.COMPLETED
-                found = await intake.read(task_id) if entries and done else None
+                found = await store.read(task_id) if entries and done else None
             except StoreUnavailable:
                 # The client has its connection; it hears more when Redis is back.
                 await watch.wait(RETRY_SECONDS)

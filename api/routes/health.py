@@ -42,10 +42,10 @@ async def ready(request: Request) -> Readiness:
             "log says why it ended.",
             retry_after_seconds=2,
         )
-    queue = await request.app.state.intake.queue()
-    if queue.ready_slots == 0:
+    queue = await request.app.state.store.queue()
+    if queue.ready_processes == 0:
         raise errors.NoWorkerReady(
             "No worker is ready to take work; jobs are accepted and will wait.",
             retry_after_seconds=5,
         )
-    return Readiness(status="ready", ready_processes=queue.ready_slots)
+    return Readiness(status="ready", ready_processes=queue.ready_processes)

@@ -17,8 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from shared import errors
-from shared.job_intake import QueueState, RedisMemory
-from shared.jobs import JobState
+from shared.job.gateway_store import QueueState, RedisMemory
+from shared.job.record import JobState
 from shared.settings import Settings
 
 router = APIRouter(tags=["service"])
@@ -74,7 +74,7 @@ class QueueCollector(Collector):
             "jobs_in_flight": ("Jobs being worked on.", state.in_flight),
             "workers": ("Workers that report.", len(state.workers)),
             "processes": ("Pool processes alive, over all workers.", processes),
-            "processes_ready": ("Pool processes able to take work.", state.ready_slots),
+            "processes_ready": ("Pool processes able to take work.", state.ready_processes),
             "dead_letters": ("Dead letters kept.", state.dead_letters),
             "drain_jobs_per_second": (
                 "Jobs finished a second while there is a backlog, as measured; 0: not known.",
@@ -150,8 +150,8 @@ async def metrics(request: Request) -> Response:
     registry = CollectorRegistry()
     memory: dict[str, RedisMemory] = {}
     try:
-        queue = await state.intake.queue()
-        memory = await state.intake.memory()
+        queue = await state.store.queue()
+        memory = await state.store.memory()
     except errors.StoreUnavailable:
         pass
     else:

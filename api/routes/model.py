@@ -27,7 +27,7 @@ class Model(BaseModel):
     responses=responses(errors.NotAuthenticated, errors.StoreUnavailable, errors.NoWorkerReady),
 )
 async def get_model(request: Request) -> Model:
-    described = await request.app.state.intake.model()
+    described = await request.app.state.store.model()
     if described is None:
         raise errors.NoWorkerReady("No worker has loaded its model yet.", retry_after_seconds=5)
     return Model(**described)

@@ -18,7 +18,7 @@ from api.problems import responses
 from api.uploads import Upload
 from api.waiting import preferred_wait, read_when_ended
 from shared import errors, tracing
-from shared.jobs import DetectParameters, NewJob
+from shared.job.record import DetectParameters, NewJob
 from shared.logs import current_task_id
 
 router = APIRouter(tags=["jobs"])
@@ -126,12 +126,12 @@ async def submit(
     headers, result, watch = {}, None, None
     with ExitStack() as watching:
         with state.upload_budget.hold(client, size) as holding:
-            await state.intake.admit(size)
+            await state.store.admit(size)
             upload = await uploads.receive(request, state.settings, holding)
             job = _new_job(request, client, query, upload, idempotency_key)
             if seconds:
                 watch = watching.enter_context(state.notifier.watch(job.task_id, end_only=True))
-            record, is_new = await state.intake.accept(job)
+            record, is_new = await state.store.accept(job)
         current_task_id.set(record.task_id)
         tracing.tag_task(record.task_id)
         if seconds:
@@ -167,11 +167,11 @@ async def submit_batch(request: Request, client: Client, query: Parameters) -> R
     limit = state.settings.max_batch_files
     size = uploads.announced_bytes(request, state.settings, files=limit)
     with state.upload_budget.hold(client, size) as holding:
-        await state.intake.admit(size)
+        await state.store.admit(size)
         received = await uploads.receive_batch(request, state.settings, holding)
         await state.rate_limiter.check_rest(client, len(received))
         jobs = [_new_job(request, client, query, upload, None) for upload in received]
-        records, _ = await state.intake.accept_all(jobs)
+        records, _ = await state.store.accept_all(jobs)
     body = {"jobs": [job_object(record) for record in records]}
     return Response(json.dumps(body), 201, media_type="application/json")
 

@@ -39,12 +39,12 @@ class Queue(BaseModel):
     responses=responses(errors.NotAuthenticated, errors.StoreUnavailable),
 )
 async def get_queue(request: Request) -> Queue:
-    state = await request.app.state.intake.queue()
+    state = await request.app.state.store.queue()
     return Queue(
         depth=state.depth,
         in_flight=state.in_flight,
         backlog=state.depth + state.in_flight,
-        ready_processes=state.ready_slots,
+        ready_processes=state.ready_processes,
         oldest_age_seconds=state.oldest_age_seconds,
         drain_rate=round(state.drain_rate, 3) if state.drain_rate else None,
         finished_total=sum(n for name, n in state.stats.items() if name.startswith("jobs:")),

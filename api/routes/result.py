@@ -16,7 +16,7 @@ from api.job_view import Job, job_json, job_object
 from api.problems import responses
 from api.waiting import MAX_WAIT_SECONDS, read_when_ended
 from shared import errors, tracing
-from shared.jobs import JobRecord, JobState
+from shared.job.record import JobRecord, JobState
 from shared.logs import current_task_id
 
 router = APIRouter(tags=["jobs"])
@@ -108,7 +108,7 @@ async def get_image(request: Request, task_id: TaskId, client: Client) -> Respon
 async def cancel(request: Request, task_id: TaskId, client: Client) -> Response:
     """A queued job never runs; a running one is not stopped, but nothing of it is kept."""
     found, _ = await find(request, task_id, client, with_result=False)
-    record, cancelled = await request.app.state.intake.cancel(found)
+    record, cancelled = await request.app.state.store.cancel(found)
     if not cancelled:
         raise errors.JobAlreadyFinished(f"The job is {record.state.value} already.")
     return Response(json.dumps(job_object(record)), media_type="application/json")
@@ -125,7 +125,7 @@ async def find(
     if wait:
         found = await read_when_ended(request, task_id, wait, owner=owner)
     else:
-        found = await request.app.state.intake.read(task_id, with_result=with_result)
+        found = await request.app.state.store.read(task_id, with_result=with_result)
     if found is None or (owner is not None and found[0].owner != owner):
         raise errors.JobNotFound("There is no such job: it never existed or its time is over.")
     return found

@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cli.embedded_redis import EmbeddedRedis
 from deploy.rehearsal.builder import Image
 from deploy.rehearsal.containers import Bind, Container
 from deploy.rehearsal.inspections import Finding
+from yolo_queue.server.embedded_redis import EmbeddedRedis
 
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1

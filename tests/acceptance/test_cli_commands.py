@@ -22,7 +22,7 @@ def yolo_queue(
     *arguments: object, given: bytes = b"", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "cli.main", *map(str, arguments)],
+        [sys.executable, "-m", "yolo_queue.cli.main", *map(str, arguments)],
         input=given,
         capture_output=True,
         timeout=120,

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client import (
+from tests.support.images import SAMPLES, encoded, noise, sample
+from tests.support.stack import Stack, free_port
+from yolo_queue import (
     AsyncClient,
     Client,
     InvalidRequest,
@@ -23,8 +25,6 @@ from client import (
     Unreachable,
     WaitTimeout,
 )
-from tests.support.images import SAMPLES, encoded, noise, sample
-from tests.support.stack import Stack, free_port
 
 BROKEN = bytearray(encoded(noise(100, 80), "PNG"))
 BROKEN[60:-60] = bytes(len(BROKEN) - 120)  # a sound header over rubbish

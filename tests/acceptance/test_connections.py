@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shared.celery_meta import success_meta
-from shared.job_store import JobStore
+from shared.job.celery_result import success_meta
+from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
 from tests.support.images import sample
 from tests.support.metrics import samples, scrape, value
@@ -125,7 +125,7 @@ def queued_job(stack: Stack) -> str:
 
 def finished_job(stack: Stack, picture_bytes: int) -> str:
     task_id = queued_job(stack)
-    store = JobStore(Settings(redis_url=stack.redis.url))
+    store = WorkerStore(Settings(redis_url=stack.redis.url))
     attempt = store.claim(task_id, "test")
     assert not isinstance(attempt, str), attempt
     assert store.complete(

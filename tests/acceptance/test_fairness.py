@@ -29,7 +29,7 @@ def test_a_single_image_passes_a_long_backlog(tmp_path: Path) -> None:
         light = httpx.Client(base_url=stack.url, headers={"X-API-Key": "light"}, timeout=30)
         with heavy, light, redis.Redis(port=stack.redis.port) as store:
             ids = [submit(heavy, image)["task_id"] for _ in range(BACKLOG)]
-            stack.start_worker(app="bench.simulated_app")
+            stack.start_worker(app="tests.support.simulated_app")
             wait_until(
                 lambda: int(store.hget("yolo:stats", "jobs:completed") or 0) > 10,
                 seconds=60,

@@ -18,7 +18,7 @@ from shared.image_header import check_file
 from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise, quadrants, sample
 from tests.support.stack import Stack, pool_pids
-from worker.images import decode
+from worker.model.images import decode
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 CASES = 600

@@ -14,7 +14,7 @@ from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise, sample
 from tests.support.metrics import counters, samples, scrape, value
 from tests.support.stack import Stack, free_port, pool_pids, wait_until
-from worker.tally import OUTCOMES, STAGES
+from worker.process.counters import OUTCOMES, STAGES
 
 WORKER_PORT = free_port()
 WORKER_URL = f"http://127.0.0.1:{WORKER_PORT}/metrics"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from shared.job_keys import TASK_NAME
+from shared.job.keys import TASK_NAME
 from shared.settings import Settings
 from tests.chaos.cases import broken_case, poison_case
 from tests.support.client import submit, wait_for

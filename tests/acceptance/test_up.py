@@ -17,12 +17,12 @@ import httpx
 import psutil
 import pytest
 
-from cli import disk_room
-from cli.disk_room import DiskRoom
-from cli.roster import Member, living
 from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise, sample
 from tests.support.stack import DEMO_MODEL, ROOT, free_port, wait_until
+from yolo_queue.server import disk_space as disk_room
+from yolo_queue.server.disk_space import DiskRoom
+from yolo_queue.server.roster import Member, living
 
 START_SECONDS = 90
 PORTS = ("PORT", "FLOWER_PORT", "EMBEDDED_REDIS_PORT")
@@ -51,7 +51,7 @@ class Service:
             self.stop()  # of what a failed test left
             with self.log.open("wb") as out:
                 self.up = subprocess.Popen(
-                    [sys.executable, "-m", "cli.main", "up"],
+                    [sys.executable, "-m", "yolo_queue.cli.main", "up"],
                     env=self.environment,
                     cwd=ROOT,
                     stdout=out,
@@ -73,7 +73,7 @@ class Service:
     def another(self, **environment: str) -> subprocess.CompletedProcess[str]:
         """A second `up` that is expected to refuse."""
         return subprocess.run(
-            [sys.executable, "-m", "cli.main", "up"],
+            [sys.executable, "-m", "yolo_queue.cli.main", "up"],
             env={**self.environment, **{name: str(free_port()) for name in PORTS}, **environment},
             cwd=ROOT,
             capture_output=True,
@@ -253,7 +253,7 @@ def test_a_dead_redis_ends_the_service_and_the_next_one_continues(
 def test_what_is_left_when_the_reaper_is_killed_as_well_is_named(service: Service) -> None:
     up = service.running()
     redis_pid, worker = service.pid("valkey-server"), service.pid("worker.app worker")
-    os.kill(service.pid("cli.reaper"), signal.SIGKILL)
+    os.kill(service.pid("yolo_queue.server.reaper"), signal.SIGKILL)
     up.kill()
     up.wait()
     with_redis = service.another()

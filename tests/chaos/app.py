@@ -10,10 +10,10 @@ import signal
 import time
 from collections.abc import Sequence
 
-from shared.jobs import DetectParameters
-from worker import detector
+from shared.job.record import DetectParameters
 from worker.app import app as app
-from worker.images import DecodedImage
+from worker.model import detector
+from worker.model.images import DecodedImage
 
 SLOW_SECONDS = float(os.environ.get("SLOW_SECONDS", "17"))
 """Longer than a lease: a healthy job that must not be taken for a lost one."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from shared.jobs import DetectParameters
+from shared.job.record import DetectParameters
 from shared.settings import Settings
 from tests.chaos.app import POISON
 from tests.support.images import SAMPLES, encoded, noise, photograph
@@ -40,10 +40,9 @@ def healthy_cases() -> list[Case]:
         "bus.jpg": photograph(),
         "noise.png": encoded(noise(500, 400), "PNG"),
     }
-    from worker.detector import Detector
-    from worker.images import decode
-    from worker.job_runner import side_needed
-    from worker.runtimes import prepare
+    from worker.model.detector import Detector
+    from worker.model.images import decode, side_needed
+    from worker.model.runtimes import prepare
 
     settings = Settings(yolo_model=str(DEMO_MODEL))
     detector, parameters = Detector(settings, prepare(settings)), DetectParameters()

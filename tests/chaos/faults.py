@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 import httpx
 import redis
 
+from shared.job.message import task_message
 from shared.settings import Settings
-from shared.task_message import task_message
 from tests.support.stack import Stack, pool_pids, wait_until
 
 WORKER_APP = "tests.chaos.app"

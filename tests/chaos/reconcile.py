@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import redis
 
-from shared.jobs import JobState
+from shared.job.record import JobState
 from tests.chaos.cases import Case
 from tests.chaos.faults import Fault
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cli.settings_table import default_text
 from shared.settings import Settings
+from yolo_queue.server.settings_table import default_text
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = Path(sys.executable).with_name("docker-compose")
@@ -191,7 +191,7 @@ def test_flower_is_started_as_make_run_does(everything: dict[str, Any]) -> None:
     command = everything["flower"]["command"]
     assert command[:7] == ["python", "-m", "celery", "--quiet", "-A", "worker.app", "flower"]
     ours = {argument.partition("=")[0] for argument in command if argument.startswith("--")}
-    source = (ROOT / "cli/services.py").read_text()
+    source = (ROOT / "yolo_queue/server/services.py").read_text()
     theirs = set(re.findall(r'"(--(?:persistent|state_save_interval|logging))=', source))
     theirs |= set(re.findall(r'f"(--(?:address|port|db))=', source))
     assert ours - {"--quiet"} == theirs
@@ -269,8 +269,8 @@ def test_env_example_has_every_setting_as_it_is_now() -> None:
     from contextlib import redirect_stdout
     from io import StringIO
 
-    from cli.settings_table import Form
-    from cli.settings_table import settings as print_settings
+    from yolo_queue.server.settings_table import Form
+    from yolo_queue.server.settings_table import settings as print_settings
 
     out = StringIO()
     with redirect_stdout(out):

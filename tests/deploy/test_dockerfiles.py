@@ -91,17 +91,17 @@ def test_the_base_is_pinned_and_the_same_everywhere(file: str) -> None:
 
 @each_file
 def test_what_is_installed_is_declared_and_constrained(file: str) -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     runs = [step.words[0] for step in steps(file, "RUN") if "pip install" in step.words[0]]
     assert len(runs) == 2
     for run in runs:
         assert "--constraint constraints.txt" in run
-    extras = set(re.findall(r"--extra (\w+)", runs[-1]))
-    assert extras
-    assert extras <= set(project["optional-dependencies"])
+    groups = set(re.findall(r"--group (\w+)", runs[-1]))
+    assert groups
+    assert groups <= set(project["dependency-groups"])
     if file == "Dockerfile.api":
-        assert extras == {"api", "otel"}
-        assert "${WITH_OTEL:+--extra otel}" in runs[-1], "only when it is asked for"
+        assert groups == {"api", "otel"}
+        assert "${WITH_OTEL:+--group otel}" in runs[-1], "only when it is asked for"
 
 
 @each_file
@@ -135,7 +135,7 @@ def test_the_gateway_listens_on_all_of_its_container() -> None:
         word for step in steps("Dockerfile.api", "COPY", last_stage=True) for word in step.words
     }
     assert {"api", "shared", "models/samples"} <= copied
-    assert not {"worker", "cli", "models", "."} & copied
+    assert not {"worker", "yolo_queue", "models", "."} & copied
 
 
 def test_a_worker_serves_what_was_checked_and_exported() -> None:
@@ -172,7 +172,7 @@ def test_the_space() -> None:
     assert env["DATA_DIR"].startswith("/home/user/")
     assert env["MODEL_CACHE_DIR"].startswith("/home/user/")
     (command,) = steps("deploy/space/Dockerfile", "CMD")
-    assert command.words == ("python", "-m", "cli.main", "up")
+    assert command.words == ("python", "-m", "yolo_queue.cli.main", "up")
     text = (ROOT / "deploy/space/README.md").read_text()
     front = yaml.safe_load(text.split("---\n")[1])
     assert (front["sdk"], front["app_port"]) == ("docker", 7860)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shared.job_store import JobStore
+from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
 from tests.support.stack import Stack, free_port
 from worker.health import STALE_SECONDS, Report, Unhealthy, check, is_own, judge
@@ -21,7 +21,7 @@ HERE = f"celery@{socket.gethostname()}/{os.getpid()}"
 
 
 def beat(settings: Settings, worker: str, **changes: Any) -> None:
-    store = JobStore(settings)
+    store = WorkerStore(settings)
     store.heartbeat(worker, WORKING | changes, [])
     store.redis.close()
 

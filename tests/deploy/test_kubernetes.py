@@ -27,8 +27,7 @@ import yaml
 from api.__main__ import DRAIN_SECONDS
 from api.app import create_app
 from api.waiting import MAX_WAIT_SECONDS
-from cli.embedded_redis import EmbeddedRedis
-from shared.job_store import JobStore
+from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
 from tests.support.kubernetes import (
     MANIFESTS,
@@ -50,6 +49,7 @@ from tests.support.kubernetes import (
     selects,
 )
 from tests.support.kubernetes_crds import SCHEMAS
+from yolo_queue.server.embedded_redis import EmbeddedRedis
 
 # The oldest has the preStop pause (`sleep`) without a feature gate.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
@@ -375,7 +375,7 @@ async def _gateway(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             yield client
     finally:
-        await app.state.intake.close()
+        await app.state.gateway.close()
 
 
 @pytest.mark.anyio
@@ -456,7 +456,7 @@ def test_a_worker_that_does_not_consume_is_restarted(
     rendered: Rendered, settings: Settings
 ) -> None:
     report = {"processes": 2, "loaded": 2, "ready": 2, "running": 0, "consuming": True}
-    store = JobStore(settings)
+    store = WorkerStore(settings)
     name = f"celery@{socket.gethostname()}/{os.getpid()}"
 
     def beat(**changes: object) -> None:
@@ -479,7 +479,7 @@ def test_a_worker_that_does_not_consume_is_restarted(
 def test_probes_are_patient(objects: list[Object]) -> None:
     (worker,) = pod_spec(component(objects, "worker"))["containers"]
     start, live = worker["startupProbe"], worker["livenessProbe"]
-    # The longest export (worker/runtimes.py) and the loading of a model.
+    # The longest export (worker/model/runtimes.py) and the loading of a model.
     assert start["periodSeconds"] * start["failureThreshold"] >= 600 + 120
     assert live["periodSeconds"] * live["failureThreshold"] >= 300
     for workload in workloads(objects):

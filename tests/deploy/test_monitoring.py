@@ -18,11 +18,11 @@ from api.http_metrics import RequestMetrics
 from api.notifications import Notifier
 from api.routes.metrics import QueueCollector, RedisCollector
 from api.upload_budget import UploadBudget
-from shared.job_intake import JobIntake, QueueState, RedisMemory
+from shared.job.gateway_store import GatewayStore, QueueState, RedisMemory
 from shared.settings import Settings
 from tests.support.stack import ROOT
-from worker.metrics import Snapshot, WorkerCollector
-from worker.tally import Tally
+from worker.process.counters import Tally
+from worker.process.metrics import Snapshot, WorkerCollector
 
 FOLDER = ROOT / "deploy" / "monitoring"
 GRAFANA = FOLDER / "grafana"
@@ -73,7 +73,7 @@ def served() -> dict[str, set[str]]:
     memory = {"jobs": RedisMemory(1, 2)}
     background = BackgroundTasks()
     background.up["upkeep"] = True
-    requests = RequestMetrics(UploadBudget(1, 1), Notifier(JobIntake(settings)), background)
+    requests = RequestMetrics(UploadBudget(1, 1), Notifier(GatewayStore(settings)), background)
     requests.requests.labels("GET", "/", "200").inc()
     requests.problems.labels("internal").inc()
     requests.seconds.labels("GET", "/").observe(1)
@@ -173,7 +173,7 @@ def test_the_runbook_names_what_exists(served: dict[str, set[str]]) -> None:
         assert name.lower() in Settings.model_fields or name == "LOADING", name
     from typer.main import get_command
 
-    from cli.main import app
+    from yolo_queue.cli.main import app
 
     commands: Any = get_command(app)
     for words in re.findall(r"yolo-queue ((?:[a-z]+ ?)+)", RUNBOOK):

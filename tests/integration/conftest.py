@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared.job_intake import JobIntake
-from shared.job_store import JobStore
+from shared.job.gateway_store import GatewayStore
+from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
 
 
@@ -17,12 +17,12 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def store(settings: Settings) -> JobStore:
-    return JobStore(settings)
+def store(settings: Settings) -> WorkerStore:
+    return WorkerStore(settings)
 
 
 @pytest.fixture
-async def intake(settings: Settings) -> AsyncIterator[JobIntake]:
-    intake = JobIntake(settings)
-    yield intake
-    await intake.close()
+async def gateway(settings: Settings) -> AsyncIterator[GatewayStore]:
+    gateway = GatewayStore(settings)
+    yield gateway
+    await gateway.close()

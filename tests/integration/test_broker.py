@@ -14,10 +14,10 @@ from kombu import Consumer, Exchange, Queue
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 from kombu.common import ignore_errors
 
-from cli.embedded_redis import EmbeddedRedis
 from shared.settings import Settings
 from tests.support.stack import free_port, wait_until
 from worker.app import create_app
+from yolo_queue.server.embedded_redis import EmbeddedRedis
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from shared.celery_meta import success_meta
-from shared.job_intake import JobIntake
-from shared.job_store import JobStore
-from shared.jobs import Attempt, DetectParameters, JobState, NewJob
+from shared.job.celery_result import success_meta
+from shared.job.gateway_store import GatewayStore
+from shared.job.record import Attempt, DetectParameters, JobState, NewJob
+from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
 from tests.integration.test_job_life import Clock, claimed, events_of, state_of
 
@@ -17,20 +17,25 @@ pytestmark = pytest.mark.anyio
 
 
 async def accept(
-    intake: JobIntake, owner: str = "a", *, conf: float = 0.25, width: int = 4, task_id: str = ""
+    gateway: GatewayStore,
+    owner: str = "a",
+    *,
+    conf: float = 0.25,
+    width: int = 4,
+    task_id: str = "",
 ) -> str:
     more = {"task_id": task_id} if task_id else {}
     parameters = DetectParameters(conf=conf)
     job = NewJob(owner, b"image", "image/png", width, 3, parameters, **more)
-    return (await intake.accept(job))[0].task_id
+    return (await gateway.accept(job))[0].task_id
 
 
 def ids(mates: list[Attempt]) -> list[str]:
     return [mate.task_id for mate in mates]
 
 
-async def test_mates_are_claimed_as_jobs_are(intake: JobIntake, store: JobStore) -> None:
-    first, mate, third = [await accept(intake) for _ in range(3)]
+async def test_mates_are_claimed_as_jobs_are(gateway: GatewayStore, store: WorkerStore) -> None:
+    first, mate, third = [await accept(gateway) for _ in range(3)]
     attempt = claimed(store, first)
     (found,) = store.claim_more(attempt, "w1", 1)
     assert (found.task_id, found.number) == (mate, 1)
@@ -39,19 +44,19 @@ async def test_mates_are_claimed_as_jobs_are(intake: JobIntake, store: JobStore)
     assert set(store.redis.zrange("yolo:leases", 0, -1)) == {first.encode(), mate.encode()}
     assert store.redis.hget(f"yolo:job:{mate}", "worker") == b"w1"
     assert await events_of(store, mate) == ["queued", "processing"]
-    queue = await intake.queue()
+    queue = await gateway.queue()
     assert queue.depth == 1
     assert queue.stats["attempts"] == 2
     assert queue.stats["queued_bytes"] == len(b"image")
-    assert await state_of(intake, third) is JobState.QUEUED
+    assert await state_of(gateway, third) is JobState.QUEUED
 
 
-async def test_messages_of_mates_are_taken_too(intake: JobIntake, store: JobStore) -> None:
+async def test_messages_of_mates_are_taken_too(gateway: GatewayStore, store: WorkerStore) -> None:
     first, other, *mates = [
-        await accept(intake, conf=conf) for conf in (0.25, 0.5, 0.25, 0.25, 0.25)
+        await accept(gateway, conf=conf) for conf in (0.25, 0.5, 0.25, 0.25, 0.25)
     ]
-    lane_1 = await accept(intake, "b")
-    left = await accept(intake)
+    lane_1 = await accept(gateway, "b")
+    left = await accept(gateway)
     store.redis.rpop("yolo")
     found = ids(store.claim_more(claimed(store, first), "w1", 4))
     assert found == [lane_1, *mates]
@@ -60,8 +65,8 @@ async def test_messages_of_mates_are_taken_too(intake: JobIntake, store: JobStor
     assert store.redis.llen("yolo.1") == 0
 
 
-async def test_a_given_back_mate_has_one_message(intake: JobIntake, store: JobStore) -> None:
-    first, mate = [await accept(intake) for _ in range(2)]
+async def test_a_given_back_mate_has_one_message(gateway: GatewayStore, store: WorkerStore) -> None:
+    first, mate = [await accept(gateway) for _ in range(2)]
     store.redis.rpop("yolo")
     store.claim_more(claimed(store, first), "w1", 3)
     assert store.abandon(mate, "worker_lost", attempt=1) == "requeued"
@@ -71,9 +76,9 @@ async def test_a_given_back_mate_has_one_message(intake: JobIntake, store: JobSt
 
 
 async def test_a_message_that_was_in_hand_already_is_dropped(
-    intake: JobIntake, store: JobStore
+    gateway: GatewayStore, store: WorkerStore
 ) -> None:
-    first, mate = [await accept(intake) for _ in range(2)]
+    first, mate = [await accept(gateway) for _ in range(2)]
     attempt = claimed(store, first)
     store.redis.delete("yolo")
     (found,) = store.claim_more(attempt, "w1", 3)
@@ -85,56 +90,62 @@ async def test_a_message_that_was_in_hand_already_is_dropped(
     assert store.complete(attempt, success_meta(first, {}))
 
 
-async def test_lanes_are_taken_from_in_turn(intake: JobIntake, store: JobStore) -> None:
-    heavy = [await accept(intake, "heavy") for _ in range(20)]
-    light = [await accept(intake, owner) for owner in ("b", "c")]
-    later = await accept(intake, "b")
+async def test_lanes_are_taken_from_in_turn(gateway: GatewayStore, store: WorkerStore) -> None:
+    heavy = [await accept(gateway, "heavy") for _ in range(20)]
+    light = [await accept(gateway, owner) for owner in ("b", "c")]
+    later = await accept(gateway, "b")
     attempt = claimed(store, heavy[0])
     mates = ids(store.claim_more(attempt, "w1", 6))
     assert mates == [light[0], light[1], heavy[1], later, heavy[2], heavy[3]]
 
 
-async def test_only_jobs_with_the_same_parameters(intake: JobIntake, store: JobStore) -> None:
-    first = await accept(intake)
-    other = await accept(intake, conf=0.5)
-    same = await accept(intake)
+async def test_only_jobs_with_the_same_parameters(
+    gateway: GatewayStore, store: WorkerStore
+) -> None:
+    first = await accept(gateway)
+    other = await accept(gateway, conf=0.5)
+    same = await accept(gateway)
     attempt = claimed(store, first)
     assert ids(store.claim_more(attempt, "w1", 5)) == [same]
-    assert await state_of(intake, other) is JobState.QUEUED
+    assert await state_of(gateway, other) is JobState.QUEUED
 
 
-async def test_a_lane_is_looked_at_only_so_far(intake: JobIntake, store: JobStore) -> None:
-    first = await accept(intake)
+async def test_a_lane_is_looked_at_only_so_far(gateway: GatewayStore, store: WorkerStore) -> None:
+    first = await accept(gateway)
     for _ in range(40):
-        await accept(intake, conf=0.5)
-    await accept(intake)
+        await accept(gateway, conf=0.5)
+    await accept(gateway)
     assert store.claim_more(claimed(store, first), "w1", 7) == []
 
 
-async def test_what_was_lost_once_is_nobodys_mate(intake: JobIntake, store: JobStore) -> None:
-    first, lost, fresh = [await accept(intake) for _ in range(3)]
+async def test_what_was_lost_once_is_nobodys_mate(
+    gateway: GatewayStore, store: WorkerStore
+) -> None:
+    first, lost, fresh = [await accept(gateway) for _ in range(3)]
     claimed(store, lost)
     assert store.abandon(lost, "worker_lost", attempt=1) == "requeued"
     assert ids(store.claim_more(claimed(store, first), "w1", 5)) == [fresh]
 
 
-async def test_an_attempt_that_lost_its_job_gets_none(intake: JobIntake, store: JobStore) -> None:
-    first, mate = [await accept(intake) for _ in range(2)]
+async def test_an_attempt_that_lost_its_job_gets_none(
+    gateway: GatewayStore, store: WorkerStore
+) -> None:
+    first, mate = [await accept(gateway) for _ in range(2)]
     attempt = claimed(store, first)
     store.abandon(first, "worker_lost", attempt=1)
     assert store.claim_more(attempt, "w1", 5) == []
     claimed(store, first, "w2")
     assert store.claim_more(attempt, "w1", 5) == []
-    assert await state_of(intake, mate) is JobState.QUEUED
+    assert await state_of(gateway, mate) is JobState.QUEUED
 
 
 async def test_the_mark_of_a_lane_stays(
-    intake: JobIntake, store: JobStore, settings: Settings
+    gateway: GatewayStore, store: WorkerStore, settings: Settings
 ) -> None:
     """Mates go ahead of jobs whose messages are on their way: those have not vanished."""
-    first = await accept(intake)
-    waiting = [await accept(intake, conf=0.5) for _ in range(3)]
-    mate = await accept(intake)
+    first = await accept(gateway)
+    waiting = [await accept(gateway, conf=0.5) for _ in range(3)]
+    mate = await accept(gateway)
     store.redis.rpop("yolo")
     attempt = claimed(store, first)
     mark = store.redis.hget("yolo:marks", "taken:0")
@@ -144,55 +155,59 @@ async def test_the_mark_of_a_lane_stays(
     for _ in range(4):
         assert store.heartbeat("w1", {"ready": 1}, [first, mate]).republished == 0
         clock.pass_(settings.lease_seconds + 1)
-    assert [await state_of(intake, task_id) for task_id in waiting] == [JobState.QUEUED] * 3
+    assert [await state_of(gateway, task_id) for task_id in waiting] == [JobState.QUEUED] * 3
 
 
-async def test_a_mate_whose_message_vanished_is_found(intake: JobIntake, store: JobStore) -> None:
-    first, mate = [await accept(intake) for _ in range(2)]
+async def test_a_mate_whose_message_vanished_is_found(
+    gateway: GatewayStore, store: WorkerStore
+) -> None:
+    first, mate = [await accept(gateway) for _ in range(2)]
     store.redis.delete("yolo")
     assert ids(store.claim_more(claimed(store, first), "w1", 3)) == [mate]
 
 
-async def test_overdue_jobs_expire_on_the_way(intake: JobIntake, store: JobStore) -> None:
-    old, first, mate = [await accept(intake) for _ in range(3)]
+async def test_overdue_jobs_expire_on_the_way(gateway: GatewayStore, store: WorkerStore) -> None:
+    old, first, mate = [await accept(gateway) for _ in range(3)]
     store.redis.hincrby(f"yolo:job:{old}", "created_ms", -10_000_000)
     assert ids(store.claim_more(claimed(store, first), "w1", 3)) == [mate]
     assert await events_of(store, old) == ["queued", "expired"]
 
 
-async def test_other_processes_keep_their_share(intake: JobIntake, store: JobStore) -> None:
+async def test_other_processes_keep_their_share(gateway: GatewayStore, store: WorkerStore) -> None:
     store.heartbeat("w1", {"ready": 3}, [])
-    first, *_ = [await accept(intake) for _ in range(7)]
+    first, *_ = [await accept(gateway) for _ in range(7)]
     attempt = claimed(store, first)
     assert len(store.claim_more(attempt, "w1", 7)) == 2, "7 jobs, 3 processes"
-    few = await accept(intake, "b")
+    few = await accept(gateway, "b")
     assert len(store.claim_more(claimed(store, few), "w1", 7)) == 1, "5 jobs"
-    assert store.claim_more(claimed(store, await accept(intake, "c")), "w1", 1) != [], "4 jobs"
+    assert store.claim_more(claimed(store, await accept(gateway, "c")), "w1", 1) != [], "4 jobs"
     store.heartbeat("w1", {"ready": 4}, [])
-    last = claimed(store, await accept(intake, "d"))
+    last = claimed(store, await accept(gateway, "d"))
     assert store.claim_more(last, "w1", 7) == [], "3 jobs: a process for each"
 
 
 async def test_decoded_pictures_are_bounded_together(settings: Settings) -> None:
     tight = settings.model_copy(update={"max_image_pixels": 100})
-    intake, store = JobIntake(tight), JobStore(tight)
-    first = await accept(intake, width=10)
-    await accept(intake, width=30)
-    small = [await accept(intake, width=10) for _ in range(3)]
+    gateway, store = GatewayStore(tight), WorkerStore(tight)
+    first = await accept(gateway, width=10)
+    await accept(gateway, width=30)
+    small = [await accept(gateway, width=10) for _ in range(3)]
     assert ids(store.claim_more(claimed(store, first), "w1", 7)) == small[:2]
-    await intake.close()
+    await gateway.close()
 
 
-async def test_an_id_that_the_board_cannot_hold_is_left(intake: JobIntake, store: JobStore) -> None:
-    first = await accept(intake)
-    await accept(intake, task_id="x" * 65)
-    long = await accept(intake, task_id="y" * 64)
+async def test_an_id_that_the_board_cannot_hold_is_left(
+    gateway: GatewayStore, store: WorkerStore
+) -> None:
+    first = await accept(gateway)
+    await accept(gateway, task_id="x" * 65)
+    long = await accept(gateway, task_id="y" * 64)
     assert ids(store.claim_more(claimed(store, first), "w1", 3)) == [long]
 
 
-async def test_a_cancelled_mate_commits_nothing(intake: JobIntake, store: JobStore) -> None:
-    first, mate = [await accept(intake) for _ in range(2)]
+async def test_a_cancelled_mate_commits_nothing(gateway: GatewayStore, store: WorkerStore) -> None:
+    first, mate = [await accept(gateway) for _ in range(2)]
     (found,) = store.claim_more(claimed(store, first), "w1", 3)
-    assert (await intake.cancel(found.record))[1]
+    assert (await gateway.cancel(found.record))[1]
     assert not store.complete(found, success_meta(mate, {}))
-    assert await state_of(intake, mate) is JobState.CANCELLED
+    assert await state_of(gateway, mate) is JobState.CANCELLED

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.dead_letters import DeadLetters
-from shared.job_intake import JobIntake
-from shared.job_store import JobStore
-from shared.jobs import DetectParameters, JobState, NewJob
+from shared.job.dead_letters import DeadLetters
+from shared.job.gateway_store import GatewayStore
+from shared.job.record import DetectParameters, JobState, NewJob
+from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
 from tests.support.jobs import claimed, job, state_of
 
@@ -21,15 +21,15 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_attempts_are_bounded_and_the_last_one_makes_a_dead_letter(
-    intake: JobIntake, store: JobStore, settings: Settings
+    gateway: GatewayStore, store: WorkerStore, settings: Settings
 ) -> None:
-    record, _ = await intake.accept(job(image=b"poison"))
+    record, _ = await gateway.accept(job(image=b"poison"))
     for number in range(1, settings.max_attempts + 1):
         assert claimed(store, record.task_id).number == number
         outcome = store.abandon(record.task_id, "worker_lost", attempt=number)
         assert outcome == ("dead" if number == settings.max_attempts else "requeued")
         assert store.abandon(record.task_id, "worker_lost", attempt=number) == "stale"
-    found = await intake.read(record.task_id)
+    found = await gateway.read(record.task_id)
     assert found is not None
     assert found[0].error is not None
     assert found[0].error["code"] == "worker_lost"
@@ -45,8 +45,8 @@ async def test_attempts_are_bounded_and_the_last_one_makes_a_dead_letter(
     assert new_id is not None
     assert new_id != record.task_id
     assert store.image(new_id) == b"poison"
-    assert await state_of(intake, new_id) is JobState.QUEUED
-    assert await state_of(intake, record.task_id) is JobState.FAILED
+    assert await state_of(gateway, new_id) is JobState.QUEUED
+    assert await state_of(gateway, record.task_id) is JobState.FAILED
     assert letters.list() == []
 
 
@@ -54,10 +54,10 @@ async def test_dead_letters_are_bounded_in_number_and_bytes(settings: Settings) 
     tight = settings.model_copy(
         update={"dead_max_jobs": 3, "dead_max_bytes": 250, "max_attempts": 1}
     )
-    intake, store = JobIntake(tight), JobStore(tight)
+    gateway, store = GatewayStore(tight), WorkerStore(tight)
     ids = []
     for size in (10, 10, 10, 10, 100, 200):
-        record, _ = await intake.accept(job(image=bytes(size)))
+        record, _ = await gateway.accept(job(image=bytes(size)))
         claimed(store, record.task_id)
         assert store.abandon(record.task_id, "timeout", attempt=1) == "dead"
         ids.append(record.task_id)
@@ -66,12 +66,12 @@ async def test_dead_letters_are_bounded_in_number_and_bytes(settings: Settings) 
     assert letters.image(ids[4]) is None
     assert letters.purge([ids[5]]) == 1
     assert store.redis.keys("yolo:dead*") == []
-    await intake.close()
+    await gateway.close()
 
 
 def dead(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cli.main", "dead", *arguments],
+        [sys.executable, "-m", "yolo_queue.cli.main", "dead", *arguments],
         env={**os.environ, "REDIS_URL": settings.redis_url, "COLUMNS": "200"},
         capture_output=True,
         text=True,
@@ -81,7 +81,7 @@ def dead(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str
 
 
 def test_list_show_retry_and_purge(settings: Settings, tmp_path: Path) -> None:
-    store = JobStore(settings.model_copy(update={"max_attempts": 1}))
+    store = WorkerStore(settings.model_copy(update={"max_attempts": 1}))
     ids = []
     for content in (b"first", b"second"):
         new = NewJob("someone", content, "image/png", 1, 1, DetectParameters(conf=0.5))

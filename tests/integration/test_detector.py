@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 
 from shared.errors import InvalidTask, ModelUnavailable
-from shared.jobs import DetectParameters
+from shared.job.record import DetectParameters
 from shared.settings import Settings
 from tests.support.images import encoded, photograph, sample
 from tests.support.stack import DEMO_MODEL
-from worker.detector import Detector, to_original
-from worker.images import DecodedImage, decode
-from worker.openvino_network import compile_network, openvino_options
-from worker.runtimes import ServedModel, prepare
-from worker.weights import be_quiet_and_offline
+from worker.model.detector import Detector, to_original
+from worker.model.images import DecodedImage, decode
+from worker.model.openvino_network import compile_network, openvino_options
+from worker.model.runtimes import ServedModel, prepare
+from worker.model.weights import be_quiet_and_offline
 
 LIMIT = 50_000_000
 LOOSE = DetectParameters(conf=0.0001, max_det=5)
@@ -253,7 +253,7 @@ def test_every_task_in_a_batch(config: str, tmp_path: Path) -> None:
 def test_many_processes_export_once(cache: Path, tmp_path: Path) -> None:
     code = (
         "import logging, sys; logging.basicConfig(level=20);"
-        "from shared.settings import Settings; from worker.runtimes import prepare;"
+        "from shared.settings import Settings; from worker.model.runtimes import prepare;"
         "print(prepare(Settings()).path)"
     )
     environment = {

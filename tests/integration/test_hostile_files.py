@@ -52,7 +52,7 @@ import cv2
 from shared.errors import UndecodableImage, UploadError
 from shared.image_header import check_file
 from tests.support.hostile_files import hostile_files
-from worker.images import decode
+from worker.model.images import decode
 
 max_bytes, max_pixels = map(int, sys.argv[1:])
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # OpenCV has much to say about them

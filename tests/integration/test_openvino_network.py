@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from shared.settings import Settings
 from tests.support.images import sample
 from tests.support.stack import DEMO_MODEL
-from worker.images import Pixels, decode
-from worker.openvino_network import OWN_NETWORKS, OpenVINONetwork, openvino_options
-from worker.runtimes import prepare
+from worker.model.images import Pixels, decode
+from worker.model.openvino_network import OWN_NETWORKS, OpenVINONetwork, openvino_options
+from worker.model.runtimes import prepare
 
 
 @pytest.fixture(scope="module")

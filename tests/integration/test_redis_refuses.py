@@ -12,11 +12,11 @@ import pytest
 import redis
 
 from api.rate_limit import RateLimiter
-from shared.celery_meta import success_meta
 from shared.errors import StoreUnavailable
-from shared.job_intake import JobIntake
-from shared.job_store import JobStore
-from shared.redis_client import UNAVAILABLE
+from shared.job.celery_result import success_meta
+from shared.job.gateway_store import GatewayStore
+from shared.job.worker_store import WorkerStore
+from shared.redis_access.client import UNAVAILABLE
 from shared.settings import Settings
 from tests.support.jobs import claimed, job
 from tests.support.stack import wait_until
@@ -31,7 +31,7 @@ class Picture(bytes):
 
 
 @contextmanager
-def no_room(store: JobStore) -> Iterator[None]:
+def no_room(store: WorkerStore) -> Iterator[None]:
     used = store.redis.info("memory")["used_memory"]
     store.redis.config_set("maxmemory", used + MIB // 4)
     try:
@@ -52,18 +52,20 @@ def only_reference_counts() -> Iterator[None]:
 
 
 @pytest.fixture(params=["images with the jobs", "images elsewhere"])
-async def intake(settings: Settings, request: pytest.FixtureRequest) -> AsyncIterator[JobIntake]:
+async def gateway(
+    settings: Settings, request: pytest.FixtureRequest
+) -> AsyncIterator[GatewayStore]:
     if request.param == "images elsewhere":  # another database stands for another server
         settings = settings.model_copy(update={"image_redis_url": settings.redis_url[:-1] + "1"})
-    intake = JobIntake(settings)
-    yield intake
-    await intake.close()
+    gateway = GatewayStore(settings)
+    yield gateway
+    await gateway.close()
 
 
-async def test_a_refused_upload_is_gone_at_once(intake: JobIntake, store: JobStore) -> None:
+async def test_a_refused_upload_is_gone_at_once(gateway: GatewayStore, store: WorkerStore) -> None:
     size = 4 * MIB
     kept = job(image=b"small")
-    await intake.accept(kept)  # scripts loaded, connection open
+    await gateway.accept(kept)  # scripts loaded, connection open
     image = Picture(b"\xff\x00 " * (size // 3))
     end = weakref.ref(mark := type("Mark", (), {})())
     image.mark = mark  # type: ignore[attr-defined]
@@ -73,7 +75,7 @@ async def test_a_refused_upload_is_gone_at_once(intake: JobIntake, store: JobSto
         tracemalloc.start()
         try:
             with pytest.raises(StoreUnavailable, match="no memory left") as caught:
-                await intake.accept(refused)
+                await gateway.accept(refused)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -85,8 +87,10 @@ async def test_a_refused_upload_is_gone_at_once(intake: JobIntake, store: JobSto
     assert store.redis.llen("yolo") == 1
 
 
-async def test_a_refused_result_costs_a_worker_little(intake: JobIntake, store: JobStore) -> None:
-    record, _ = await intake.accept(job())
+async def test_a_refused_result_costs_a_worker_little(
+    gateway: GatewayStore, store: WorkerStore
+) -> None:
+    record, _ = await gateway.accept(job())
     attempt = claimed(store, record.task_id)
     meta = success_meta(record.task_id, {"by": 1}, b"\xff\x00 " * MIB)
     with no_room(store):
@@ -101,7 +105,7 @@ async def test_a_refused_result_costs_a_worker_little(intake: JobIntake, store: 
     assert len(str(caught.value)) < 200
 
 
-async def test_a_full_redis_counts_no_submission(settings: Settings, store: JobStore) -> None:
+async def test_a_full_redis_counts_no_submission(settings: Settings, store: WorkerStore) -> None:
     limiter = RateLimiter(settings.model_copy(update={"rate_limit": "5/minute"}))
     store.redis.config_set("maxmemory", 1)
     try:
@@ -112,18 +116,20 @@ async def test_a_full_redis_counts_no_submission(settings: Settings, store: JobS
         await limiter.close()
 
 
-async def test_a_refused_batch_leaves_no_image(intake: JobIntake, store: JobStore) -> None:
-    await intake.accept(job(image=b"small"))
+async def test_a_refused_batch_leaves_no_image(gateway: GatewayStore, store: WorkerStore) -> None:
+    await gateway.accept(job(image=b"small"))
     keys = store.redis.dbsize()
     size = MIB // 16
     with no_room(store), pytest.raises(StoreUnavailable, match="no memory left"):
-        await intake.accept_all([job(image=bytes(size)) for _ in range(16)])
+        await gateway.accept_all([job(image=bytes(size)) for _ in range(16)])
     assert store.redis.dbsize() == keys
 
 
-async def test_a_full_redis_takes_every_heartbeat(intake: JobIntake, store: JobStore) -> None:
+async def test_a_full_redis_takes_every_heartbeat(
+    gateway: GatewayStore, store: WorkerStore
+) -> None:
     """Refused ones would be a worker's that is there; its jobs would be given to others."""
-    record, _ = await intake.accept(job())
+    record, _ = await gateway.accept(job())
     claimed(store, record.task_id)
     store.heartbeat("w1", {"ready": 1}, [record.task_id])
     before = store.redis.zscore("yolo:leases", record.task_id)
@@ -141,14 +147,14 @@ async def test_a_full_redis_takes_every_heartbeat(intake: JobIntake, store: JobS
     assert store.redis.hkeys("yolo:workers") == [b"w1", b"w2"]
 
 
-async def test_a_replica_is_as_good_as_away(intake: JobIntake, store: JobStore) -> None:
+async def test_a_replica_is_as_good_as_away(gateway: GatewayStore, store: WorkerStore) -> None:
     """As is a server whose disk is full: it answers, and takes nothing."""
     store.redis.replicaof("127.0.0.1", 1)
     try:
         with pytest.raises(StoreUnavailable, match="takes no writes"):
-            await intake.accept(job())
+            await gateway.accept(job())
         with pytest.raises(UNAVAILABLE):
             store.heartbeat("w1", {"ready": 1}, [])
     finally:
         store.redis.replicaof("NO", "ONE")
-    await intake.accept(job())
+    await gateway.accept(job())

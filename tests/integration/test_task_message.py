@@ -7,9 +7,9 @@ import ssl
 
 import pytest
 
-from shared.job_keys import LANES, lane_queue
+from shared.job.keys import LANES, lane_queue
+from shared.job.message import task_message
 from shared.settings import Settings
-from shared.task_message import task_message
 from worker.app import create_app
 
 

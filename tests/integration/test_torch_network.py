@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.jobs import DetectParameters
+from shared.job.record import DetectParameters
 from shared.settings import Settings
 from tests.support.images import sample
 from tests.support.stack import DEMO_MODEL
-from worker import torch_network
-from worker.detector import Detector
-from worker.images import decode
-from worker.runtimes import prepare
-from worker.torch_network import prepare_convolutions
-from worker.weights import be_quiet_and_offline
+from worker.model import torch_network
+from worker.model.detector import Detector
+from worker.model.images import decode
+from worker.model.runtimes import prepare
+from worker.model.torch_network import prepare_convolutions
+from worker.model.weights import be_quiet_and_offline
 
 SHAPES = ((1, 3, 480, 640), (1, 3, 640, 384), (3, 3, 320, 320))
 

@@ -12,10 +12,10 @@ import pytest
 import redis
 from celery import Celery
 
-from shared.dead_letters import DeadLetters
 from shared.errors import InvalidTask
+from shared.job.dead_letters import DeadLetters
+from shared.job.message import task_message
 from shared.settings import Settings
-from shared.task_message import task_message
 from tests.support.client import submit, wait_for
 from tests.support.images import sample
 from tests.support.stack import Stack, wait_until

@@ -10,17 +10,18 @@ import cv2
 import numpy as np
 import pytest
 
-from shared.job_store import JobStore
-from shared.jobs import DetectParameters
+from shared.job.record import DetectParameters
+from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
 from tests.support.stack import DEMO_MODEL
-from worker import pool_process, warm_up
-from worker.detector import Detector
-from worker.drawing import draw
-from worker.images import DecodedImage, Pixels
-from worker.openvino_network import OWN_NETWORKS, OpenVINONetwork
-from worker.runtimes import ServedModel, prepare
-from worker.weights import be_quiet_and_offline
+from worker.model import warm_up
+from worker.model.detector import Detector
+from worker.model.drawing import draw
+from worker.model.images import DecodedImage, Pixels
+from worker.model.openvino_network import OWN_NETWORKS, OpenVINONetwork
+from worker.model.runtimes import ServedModel, prepare
+from worker.model.weights import be_quiet_and_offline
+from worker.process import child as pool_process
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_what_costs_speed_alone_does_not_keep_a_process_from_serving(
 
 
 def test_the_first_job_finds_connection_and_script(cache: str, settings: Settings) -> None:
-    store = JobStore(settings)
+    store = WorkerStore(settings)
     store.redis.script_flush()
     store.redis.connection_pool.disconnect()
     detector = Detector(*openvino(cache), threads=1)

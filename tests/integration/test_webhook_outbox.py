@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from shared.job_intake import JobIntake
+from shared.job.gateway_store import GatewayStore
+from shared.job.webhook_outbox import Webhook, WebhookOutbox
 from shared.settings import Settings
-from shared.webhook_outbox import Webhook, WebhookOutbox
 from tests.support.jobs import job
 
 pytestmark = pytest.mark.anyio
@@ -21,22 +21,22 @@ LEASE_SECONDS = 60.0
 
 
 @pytest.fixture
-def outbox(intake: JobIntake, settings: Settings) -> WebhookOutbox:
-    return WebhookOutbox(intake.redis, settings)
+def outbox(gateway: GatewayStore, settings: Settings) -> WebhookOutbox:
+    return WebhookOutbox(gateway.redis, settings)
 
 
-async def ended(intake: JobIntake, url: str = URL, owner: str = "a") -> str:
+async def ended(gateway: GatewayStore, url: str = URL, owner: str = "a") -> str:
     """A job that has ended and whose webhook is to be written."""
-    record, _ = await intake.accept(job(owner, webhook_url=url))
-    await intake.cancel(record)
+    record, _ = await gateway.accept(job(owner, webhook_url=url))
+    await gateway.cancel(record)
     return record.task_id
 
 
 async def written(
-    outbox: WebhookOutbox, intake: JobIntake, url: str = URL, owner: str = "a"
+    outbox: WebhookOutbox, gateway: GatewayStore, url: str = URL, owner: str = "a"
 ) -> str:
     """A webhook that is due and has its payload."""
-    task_id = await ended(intake, url, owner)
+    task_id = await ended(gateway, url, owner)
     webhook = await taken(outbox)
     assert webhook.task_id == task_id
     await outbox.write(webhook, b"payload")
@@ -63,65 +63,67 @@ async def keys(client: redis.asyncio.Redis) -> set[bytes]:
     return set(await client.keys("yolo:webhook*"))
 
 
-async def test_from_the_end_of_a_job_to_delivery(intake: JobIntake, outbox: WebhookOutbox) -> None:
+async def test_from_the_end_of_a_job_to_delivery(
+    gateway: GatewayStore, outbox: WebhookOutbox
+) -> None:
     assert await outbox.take(LEASE_SECONDS) is None
-    task_id = await ended(intake)
+    task_id = await ended(gateway)
     first = await taken(outbox)
     assert first == Webhook(task_id, URL, "receiver.example", "a", 1, None)
     assert await outbox.take(LEASE_SECONDS) is None, "it is leased"
     await outbox.write(first, b"payload")
     second = await taken(outbox)
     assert (second.task_id, second.attempt, second.payload) == (task_id, 1, b"payload")
-    assert await intake.redis.ttl(f"yolo:webhook:{task_id}") > 86_400
+    assert await gateway.redis.ttl(f"yolo:webhook:{task_id}") > 86_400
     await outbox.settle(second)
-    assert await keys(intake.redis) == set()
+    assert await keys(gateway.redis) == set()
 
 
 async def test_a_lease_that_ends_gives_the_webhook_back_and_the_attempt_counts(
-    intake: JobIntake, outbox: WebhookOutbox
+    gateway: GatewayStore, outbox: WebhookOutbox
 ) -> None:
-    task_id = await written(outbox, intake)
+    task_id = await written(outbox, gateway)
     lapsed = await taken(outbox, lease_seconds=0.01)
     again = await taken(outbox)
     assert (again.task_id, lapsed.attempt, again.attempt) == (task_id, 1, 2)
 
 
 async def test_a_failed_attempt_waits_for_its_pause_by_the_clock_of_redis(
-    intake: JobIntake, outbox: WebhookOutbox, monkeypatch: pytest.MonkeyPatch
+    gateway: GatewayStore, outbox: WebhookOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gateway's own clock is an hour behind."""
-    task_id = await written(outbox, intake)
+    task_id = await written(outbox, gateway)
     webhook = await taken(outbox)
     true_time = time.time
     monkeypatch.setattr(time, "time", lambda: true_time() - 3600)
     await outbox.retry(webhook, 600)
-    assert 500_000 < await due_in_ms(intake.redis, task_id) <= 600_000
+    assert 500_000 < await due_in_ms(gateway.redis, task_id) <= 600_000
 
 
 async def test_who_comes_back_after_the_lease_changes_nothing(
-    intake: JobIntake, outbox: WebhookOutbox
+    gateway: GatewayStore, outbox: WebhookOutbox
 ) -> None:
-    task_id = await written(outbox, intake)
+    task_id = await written(outbox, gateway)
     lapsed = await taken(outbox, lease_seconds=0.01)
     current = await taken(outbox)
     await outbox.retry(lapsed, 3600)
     await outbox.write(lapsed, b"other payload")
-    assert await due_in_ms(intake.redis, task_id) <= LEASE_SECONDS * 1000
-    assert await intake.redis.hget(f"yolo:webhook:{task_id}", "payload") == b"payload"
+    assert await due_in_ms(gateway.redis, task_id) <= LEASE_SECONDS * 1000
+    assert await gateway.redis.hget(f"yolo:webhook:{task_id}", "payload") == b"payload"
     await outbox.settle(current)
     await outbox.retry(lapsed, 3600)
     await outbox.write(lapsed, b"other payload")
-    assert await keys(intake.redis) == set(), "what is settled does not come back to life"
+    assert await keys(gateway.redis) == set(), "what is settled does not come back to life"
 
 
 async def test_a_webhook_that_outlived_its_time_leaves_nothing(
-    intake: JobIntake, outbox: WebhookOutbox
+    gateway: GatewayStore, outbox: WebhookOutbox
 ) -> None:
-    gone = await ended(intake)
-    await intake.redis.unlink(f"yolo:webhook:{gone}")
-    task_id = await ended(intake, "http://other.example/")
+    gone = await ended(gateway)
+    await gateway.redis.unlink(f"yolo:webhook:{gone}")
+    task_id = await ended(gateway, "http://other.example/")
     assert (await taken(outbox)).task_id == task_id
-    assert await intake.redis.zscore("yolo:webhooks", gone) is None
+    assert await gateway.redis.zscore("yolo:webhooks", gone) is None
 
 
 @pytest.mark.parametrize(
@@ -136,17 +138,17 @@ async def test_a_webhook_that_outlived_its_time_leaves_nothing(
     ],
 )
 async def test_the_host_of_a_url(
-    intake: JobIntake, outbox: WebhookOutbox, url: str, host: str
+    gateway: GatewayStore, outbox: WebhookOutbox, url: str, host: str
 ) -> None:
-    await ended(intake, url)
+    await ended(gateway, url)
     assert (await taken(outbox)).host == host
 
 
 @pytest.mark.parametrize("bound", ["room", "host:receiver.example", "owner:a"])
 async def test_what_is_at_its_bound_costs_no_attempt_and_waits_for_the_end_of_a_send(
-    intake: JobIntake, outbox: WebhookOutbox, bound: str
+    gateway: GatewayStore, outbox: WebhookOutbox, bound: str
 ) -> None:
-    tasks = {await ended(intake) for _ in range(3)}
+    tasks = {await ended(gateway) for _ in range(3)}
     for webhook in [await taken(outbox) for _ in tasks]:
         await outbox.write(webhook, b"payload")
     assert await outbox.take(LEASE_SECONDS, full=[bound]) is None
@@ -157,43 +159,43 @@ async def test_what_is_at_its_bound_costs_no_attempt_and_waits_for_the_end_of_a_
         assert sent.attempt == 1
         tasks.remove(sent.task_id)
         await outbox.settle(sent)
-    assert await keys(intake.redis) == set()
+    assert await keys(gateway.redis) == set()
 
 
 async def test_what_waits_at_a_bound_is_due_by_itself_if_nobody_ends_a_send_there(
-    intake: JobIntake, outbox: WebhookOutbox
+    gateway: GatewayStore, outbox: WebhookOutbox
 ) -> None:
     """Its gateway has died."""
-    task_id = await written(outbox, intake)
+    task_id = await written(outbox, gateway)
     assert await outbox.take(LEASE_SECONDS, full=["owner:a"]) is None
-    assert 20_000 < await due_in_ms(intake.redis, task_id) <= 90_000
-    await intake.redis.zadd("yolo:webhooks", {task_id: 0})
+    assert 20_000 < await due_in_ms(gateway.redis, task_id) <= 90_000
+    await gateway.redis.zadd("yolo:webhooks", {task_id: 0})
     assert await outbox.take(LEASE_SECONDS, full=["host:receiver.example"]) is None
-    await intake.redis.zadd("yolo:webhooks", {task_id: 0})
+    await gateway.redis.zadd("yolo:webhooks", {task_id: 0})
     webhook = await taken(outbox)
     # The lists it was in meanwhile do not bring it back.
     assert await outbox.take(LEASE_SECONDS, freed=["owner:a", "host:receiver.example"]) is None
     assert (webhook.task_id, webhook.attempt) == (task_id, 1)
-    assert await due_in_ms(intake.redis, task_id) > 20_000
+    assert await due_in_ms(gateway.redis, task_id) > 20_000
 
 
 async def test_a_webhook_that_is_settled_while_it_waits_at_a_bound_is_gone(
-    intake: JobIntake, outbox: WebhookOutbox
+    gateway: GatewayStore, outbox: WebhookOutbox
 ) -> None:
     """The answer to its last try came after its lease."""
-    await written(outbox, intake)
+    await written(outbox, gateway)
     lapsed = await taken(outbox, lease_seconds=0)
     assert await outbox.take(LEASE_SECONDS, full=["owner:a"]) is None
     await outbox.settle(lapsed)
     assert await outbox.take(LEASE_SECONDS, freed=["owner:a"]) is None
-    assert await keys(intake.redis) == set()
+    assert await keys(gateway.redis) == set()
 
 
 async def test_what_is_not_written_yet_waits_at_no_bound(
-    intake: JobIntake, outbox: WebhookOutbox
+    gateway: GatewayStore, outbox: WebhookOutbox
 ) -> None:
     """The payload can be made only while the job is there."""
-    task_id = await ended(intake)
+    task_id = await ended(gateway)
     full = ["room", "host:receiver.example", "owner:a"]
     webhook = await outbox.take(LEASE_SECONDS, full=full)
     assert webhook is not None
@@ -201,16 +203,16 @@ async def test_what_is_not_written_yet_waits_at_no_bound(
 
 
 async def test_thousands_for_a_host_at_its_bound_hold_up_no_other_and_are_left_alone(
-    intake: JobIntake, outbox: WebhookOutbox, monkeypatch: pytest.MonkeyPatch
+    gateway: GatewayStore, outbox: WebhookOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, number = intake.redis, 3000
+    client, number = gateway.redis, 3000
     pipe = client.pipeline(transaction=False)
     for n in range(number):
         letter = {"url": "http://dead.example/", "owner": f"client {n}", "payload": "{}"}
         pipe.hset(f"yolo:webhook:{n}", mapping={"attempts": 0, **letter})
         pipe.zadd("yolo:webhooks", {str(n): n})
     await pipe.execute()
-    other = await ended(intake, "http://live.example/")
+    other = await ended(gateway, "http://live.example/")
     looks: list[str] = []
     run = outbox._lua.run
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from cli.embedded_redis import EmbeddedRedis
+from yolo_queue.server.embedded_redis import EmbeddedRedis
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEMO_MODEL = ROOT / "models" / "demo.pt"

@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from cli.embedded_redis import EmbeddedRedis
 from shared.errors import StoreUnavailable
-from shared.job_intake import JobIntake
-from shared.job_keys import image_key, job_key
+from shared.job.gateway_store import GatewayStore
+from shared.job.keys import image_key, job_key
 from shared.settings import Settings
 from tests.support.jobs import job
 from tests.support.stack import DEMO_MODEL, ROOT, free_port, wait_until
+from yolo_queue.server.embedded_redis import EmbeddedRedis
 
 pytestmark = pytest.mark.anyio
 
@@ -75,13 +75,13 @@ def server(disk: Path) -> Iterator[EmbeddedRedis]:
 
 async def fill(server: EmbeddedRedis, submitters: int) -> list[str]:
     """Submit until Redis has refused each of so many submitters: what was accepted."""
-    intake = JobIntake(Settings(redis_url=server.url))
+    gateway = GatewayStore(Settings(redis_url=server.url))
     accepted: list[str] = []
 
     async def submit() -> None:
         with suppress(StoreUnavailable):
             while True:
-                record, _ = await intake.accept(job(image=os.urandom(IMAGE_BYTES)))
+                record, _ = await gateway.accept(job(image=os.urandom(IMAGE_BYTES)))
                 accepted.append(record.task_id)
 
     try:
@@ -89,9 +89,9 @@ async def fill(server: EmbeddedRedis, submitters: int) -> list[str]:
         # Not only once: it goes on to refuse.
         for _ in range(10):
             with pytest.raises(StoreUnavailable):
-                await intake.accept(job())
+                await gateway.accept(job())
     finally:
-        await intake.close()
+        await gateway.close()
     assert len(accepted) > 1000
     return accepted
 
@@ -112,13 +112,13 @@ def lost(server: EmbeddedRedis, accepted: list[str]) -> list[str]:
 async def test_nothing_is_lost_if_room_is_made(server: EmbeddedRedis, disk: Path) -> None:
     accepted = await fill(server, submitters=32)
     make_room(disk)
-    intake = JobIntake(Settings(redis_url=server.url))
+    gateway = GatewayStore(Settings(redis_url=server.url))
     try:
         with redis.Redis(port=server.port) as store:
             wait_until(lambda: written(store), seconds=5, what="Redis writes again")
-        record, _ = await intake.accept(job())
+        record, _ = await gateway.accept(job())
     finally:
-        await intake.close()
+        await gateway.close()
     assert lost(server, [*accepted, record.task_id]) == []
 
 
@@ -170,7 +170,7 @@ def test_up_says_that_there_is_little_room(disk: Path) -> None:
 def running_up(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
         up = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "up"],
+            [sys.executable, "-m", "yolo_queue.cli.main", "up"],
             env=environment,
             cwd=ROOT,
             stdout=out,

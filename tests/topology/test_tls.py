@@ -11,13 +11,13 @@ import httpx
 import pytest
 import redis
 
-from cli.embedded_redis import EmbeddedRedis
-from shared.redis_client import connect
+from shared.redis_access.client import connect
 from shared.settings import Settings
 from tests.support.client import submit
 from tests.support.images import encoded, noise
 from tests.support.stack import ROOT, Stack, free_port, wait_until
 from tests.support.tls import Authority, TlsProxy, have_openssl
+from yolo_queue.server.embedded_redis import EmbeddedRedis
 
 IMAGE = encoded(noise(40, 30), "PNG")
 PASSWORD = "p/w@rd"
@@ -57,7 +57,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, url: str) -> Iterator[Stac
     folder = tmp_path_factory.mktemp("stack")
     with Stack(folder, REDIS_URL=url, RATE_LIMIT="1000/second") as stack:
         stack.gateway = stack.start_gateway()
-        stack.workers = [stack.start_worker(app="bench.simulated_app")]
+        stack.workers = [stack.start_worker(app="tests.support.simulated_app")]
         stack.wait_ready(processes=2)
         yield stack
 
@@ -111,8 +111,10 @@ def test_celery_gives_a_task_and_its_result(service: Stack) -> None:
 
 def test_the_commands_know_tls(service: Stack) -> None:
     assert "pong" in run(service, "celery", "-A", "worker.app", "inspect", "--timeout=5", "ping")
-    assert "attempts" in run(service, "cli.main", "dead", "list")
-    assert "rediss://***@localhost" in run(service, "cli.main", "doctor", "--url", service.url)
+    assert "attempts" in run(service, "yolo_queue.cli.main", "dead", "list")
+    assert "rediss://***@localhost" in run(
+        service, "yolo_queue.cli.main", "doctor", "--url", service.url
+    )
 
 
 def test_flower_sees_the_queue(service: Stack) -> None:
@@ -149,7 +151,7 @@ def test_a_server_that_cannot_prove_itself_is_refused(url: str, proxy: TlsProxy)
 def test_a_worker_says_so_in_its_log(service: Stack, proxy: TlsProxy) -> None:
     worker = service.spawn(
         "worker-distrustful",
-        *(sys.executable, "-m", "celery", "--quiet", "-A", "bench.simulated_app", "worker"),
+        *(sys.executable, "-m", "celery", "--quiet", "-A", "tests.support.simulated_app", "worker"),
         *("--hostname", "distrustful@test", "--without-mingle", "--without-gossip"),
         REDIS_URL=f"rediss://{LOGIN}localhost:{proxy.port}/2",
     )

@@ -32,7 +32,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Sta
             both = {first: one, second: two}
             for name, stack in both.items():
                 stack.gateway = stack.start_gateway()
-                stack.workers = [stack.start_worker(name, app="bench.simulated_app")]
+                stack.workers = [stack.start_worker(name, app="tests.support.simulated_app")]
             for stack in both.values():
                 stack.wait_ready(processes=1)
             yield both
@@ -77,5 +77,5 @@ def test_one_service_without_a_worker_does_not_hold_up_the_other(
         assert waiting.get(f"/result/{task_id}").json()["status"] == "queued"
         wait_until(lambda: waiting.get("/ready").status_code == 503, seconds=12, what="it says so")
         assert served.get("/ready").status_code == 200
-        idle.workers[0] = idle.start_worker(QUEUES[0], app="bench.simulated_app")
+        idle.workers[0] = idle.start_worker(QUEUES[0], app="tests.support.simulated_app")
         assert wait_for(waiting, task_id)["status"] == "completed"

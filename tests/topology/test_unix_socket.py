@@ -24,7 +24,7 @@ def test_jobs_go_through_a_socket(tmp_path: Path) -> None:
         )
         wait_until(socket.exists, seconds=10, what="the server listens")
         stack.start_gateway()
-        stack.start_worker(app="bench.simulated_app")
+        stack.start_worker(app="tests.support.simulated_app")
         stack.wait_ready(processes=2)
         with httpx.Client(base_url=stack.url, timeout=30) as client:
             task_id = submit(client, encoded(noise(40, 30), "PNG"))["task_id"]

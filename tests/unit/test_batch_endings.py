@@ -13,13 +13,13 @@ import redis
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
 from shared.errors import InvalidTask, UndecodableImage
-from shared.jobs import Attempt, JobRecord, JobState
+from shared.job.record import Attempt, JobRecord, JobState
 from shared.settings import Settings
 from tests.support.images import encoded, noise
-from worker import micro_batch
-from worker.detector import Prediction
-from worker.mates import MatesBoard
-from worker.tally import Tally
+from worker import batch as micro_batch
+from worker.model.detector import Prediction
+from worker.process.counters import Tally
+from worker.process.mates import MatesBoard
 
 IMAGE = encoded(noise(8, 6), "PNG")
 

@@ -12,7 +12,7 @@ from shared.errors import InvalidImage, UploadError
 from shared.image_header import check_file
 from tests.support.camera_files import CameraFile, camera_files
 from tests.support.images import photograph
-from worker.images import decode
+from worker.model.images import decode
 
 LIMIT = 1_000_000
 NOT_SUPPORTED = {

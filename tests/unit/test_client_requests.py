@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import client
-from client.errors import from_answer, retry_after_seconds
-from client.image_source import encoded
-from client.requests import Call, Pause, Requests, pause_before_retry
+import yolo_queue
+from yolo_queue.client.errors import from_answer, retry_after_seconds
+from yolo_queue.client.image_source import encoded
+from yolo_queue.client.requests import Call, Pause, Requests, pause_before_retry
 
 Answer = httpx.Response | httpx.TransportError
 ACCEPTED = httpx.Response(201, json={"task_id": "t", "status": "queued", "attempts": 0})
@@ -67,7 +67,7 @@ def test_a_retry_has_the_same_key_and_waits_as_long_as_it_was_told() -> None:
 
 def test_a_pause_beyond_the_deadline_raises_at_once() -> None:
     late = refused(503, "queue_full", **{"Retry-After": "90"})
-    with pytest.raises(client.Unavailable) as caught:
+    with pytest.raises(yolo_queue.Unavailable) as caught:
         follow(Requests("http://x", 60).submit(b"image", {}), [late])
     assert (caught.value.code, caught.value.retry_after) == ("queue_full", 90)
 
@@ -75,34 +75,34 @@ def test_a_pause_beyond_the_deadline_raises_at_once() -> None:
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
-        (401, "not_authenticated", client.NotAuthenticated),
-        (404, "job_not_found", client.JobNotFound),
-        (409, "job_already_finished", client.JobAlreadyFinished),
-        (409, "job_not_completed", client.JobNotFinished),
-        (413, "upload_too_large", client.InvalidRequest),
-        (422, "invalid_image", client.InvalidRequest),
-        (500, "internal", client.Unavailable),
+        (401, "not_authenticated", yolo_queue.NotAuthenticated),
+        (404, "job_not_found", yolo_queue.JobNotFound),
+        (409, "job_already_finished", yolo_queue.JobAlreadyFinished),
+        (409, "job_not_completed", yolo_queue.JobNotFinished),
+        (413, "upload_too_large", yolo_queue.InvalidRequest),
+        (422, "invalid_image", yolo_queue.InvalidRequest),
+        (500, "internal", yolo_queue.Unavailable),
     ],
 )
 def test_what_cannot_be_helped_is_not_tried_again(
-    status: int, code: str, kind: type[client.ApiError]
+    status: int, code: str, kind: type[yolo_queue.ApiError]
 ) -> None:
     with pytest.raises(kind) as caught:
         follow(Requests("http://x", 60).submit(b"image", {}), [refused(status, code)])
     assert (caught.value.status, caught.value.code) == (status, code)
-    assert isinstance(caught.value, client.ApiError)
+    assert isinstance(caught.value, yolo_queue.ApiError)
 
 
 def test_an_answer_that_no_gateway_made_is_typed_too() -> None:
     error = from_answer(httpx.Response(502, text="<html>Bad gateway</html>"))
-    assert isinstance(error, client.Unavailable)
+    assert isinstance(error, yolo_queue.Unavailable)
     assert error.retryable
     assert error.code == "http_502"
 
 
 def test_no_answer_at_all() -> None:
     flow = Requests("http://x", 0).fetch("t")
-    with pytest.raises(client.Unreachable) as caught:
+    with pytest.raises(yolo_queue.Unreachable) as caught:
         follow(flow, [httpx.ConnectError("refused")])
     assert caught.value.status is None
     assert "http://x" in str(caught.value)
@@ -153,7 +153,7 @@ def test_arrays_are_sent_without_loss(tmp_path: Any) -> None:
 
 def test_the_client_stays_light() -> None:
     code = (
-        "import sys, client; print(*[m for m in ('torch', 'cv2', 'numpy', 'ultralytics', 'api',"
+        "import sys, yolo_queue; print(*[m for m in ('torch', 'cv2', 'numpy', 'redis', 'typer', 'api',"
         " 'worker', 'shared') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -25,8 +25,8 @@ from api.connections import (
     bounds,
 )
 from api.guarded_protocol import TCP_OPTIONS, GuardedProtocol, protocol_for
-from shared import redis_client
 from shared.errors import StartupError
+from shared.redis_access import client as redis_client
 from shared.settings import Settings
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from shared.errors import UndecodableImage
 from tests.support.images import encoded, noise, photograph, quadrants
-from worker.images import decode, encode_jpeg, fit_within
+from worker.model.images import decode, encode_jpeg, fit_within
 
 LIMIT = 50_000_000
 BGR = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0), "white": (255, 255, 255)}

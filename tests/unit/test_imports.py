@@ -27,7 +27,7 @@ def test_inspecting_needs_no_torch() -> None:
 def test_tracing_that_is_off_loads_nothing() -> None:
     """What traces need, that is: FastAPI and redis-py import other parts of OpenTelemetry."""
     code = (
-        "import sys, api.app, worker.app, worker.job_runner; api.app.create_app();"
+        "import sys, api.app, worker.app, worker.attempt; api.app.create_app();"
         "parts = ('opentelemetry.sdk.trace', 'opentelemetry.exporter');"
         "print(*[m for m in parts if m in sys.modules])"
     )
@@ -39,8 +39,8 @@ def test_the_metrics_thread_imports_nothing_while_it_serves() -> None:
     """A fork in the middle of an import would leave the child with a locked module."""
     code = """
 import socket, sys
-from worker import metrics
-from worker.tally import Tally
+from worker.process import metrics
+from worker.process.counters import Tally
 
 def asked(accept):
     with socket.create_connection(("127.0.0.1", port)) as one:

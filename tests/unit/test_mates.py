@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-from worker.mates import LONGEST_ID, MOST_JOBS, MatesBoard, fits
+from worker.process.mates import LONGEST_ID, MOST_JOBS, MatesBoard, fits
 
 LONG = "x" * LONGEST_ID
 

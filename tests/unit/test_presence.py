@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kombu.asynchronous.timer import Timer
 
-from worker.presence import forget_cancelled
+from worker.celery_ext.heartbeat import forget_cancelled
 
 
 def test_cancelled_entries_are_forgotten_and_the_others_keep_their_order() -> None:

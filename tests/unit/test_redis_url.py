@@ -10,8 +10,8 @@ import pytest
 import redis.asyncio
 from pydantic import ValidationError
 
-from shared.redis_client import MAX_CONNECTIONS, BlockingSentinelPool, connect, connect_async
-from shared.redis_url import masked, parse
+from shared.redis_access.client import MAX_CONNECTIONS, BlockingSentinelPool, connect, connect_async
+from shared.redis_access.url import masked, parse
 from shared.settings import Settings
 from worker.app import create_app
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from shared.settings import Settings
-from worker.cores import allowed_cores, threads_per_process
+from worker.process.cores import allowed_cores, threads_per_process
 
 
 def test_the_environment_wins_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_the_settings_table_is_up_to_date() -> None:
     from contextlib import redirect_stdout
     from io import StringIO
 
-    from cli.settings_table import settings as print_table
+    from yolo_queue.server.settings_table import settings as print_table
 
     out = StringIO()
     with redirect_stdout(out):
@@ -82,9 +82,9 @@ def test_the_settings_table_is_up_to_date() -> None:
         ("api",),
         ("celery", "-A", "worker.app", "worker"),
         ("worker.health",),
-        ("cli.main", "up"),
-        ("cli.main", "doctor"),
-        ("cli.main", "dead", "list"),
+        ("yolo_queue.cli.main", "up"),
+        ("yolo_queue.cli.main", "doctor"),
+        ("yolo_queue.cli.main", "dead", "list"),
     ],
     ids=" ".join,
 )

@@ -7,9 +7,9 @@ import re
 
 from PIL import Image
 
-from cli.stress_account import Shot, percentile, reconcile
-from cli.stress_images import drawn
-from cli.svg_charts import Series, lines
+from yolo_queue.cli.stress_account import Shot, percentile, reconcile
+from yolo_queue.cli.stress_images import drawn
+from yolo_queue.cli.svg_charts import Series, lines
 
 
 def ended(index: int, state: str = "completed", **more: object) -> Shot:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-from worker.tally import BUCKETS_SECONDS, HISTOGRAMS, OUTCOMES, Tally
+from worker.process.counters import BUCKETS_SECONDS, HISTOGRAMS, OUTCOMES, Tally
 
 TIMINGS = {"queue": 0.0, "decode": 2.5, "infer": 30.0, "draw": 4_000_000.0, "total": 100.0}
 

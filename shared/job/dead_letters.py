@@ -1,0 +1,99 @@
+"""Reads, retries and deletes dead letters: jobs that were given up, each with its image and its
+history, and messages that never became a job.
+
+They get here by abandon.lua, in the step that ends the job, and by bury_message.lua.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from shared.job.keys import dead_image_key
+from shared.job.record import DetectParameters, NewJob
+from shared.job.worker_store import WorkerStore
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A job that was given up, with what is needed to look into it. Times in epoch milliseconds."""
+
+    task_id: str
+    died_ms: int
+    size_bytes: int
+    content_type: str
+    parameters: dict[str, Any]
+    error: dict[str, Any]
+    history: list[dict[str, Any]]
+    message: str | None = None
+    """The text of a broker message that never became a job."""
+
+
+class DeadLetters:
+    def __init__(self, settings: Settings, store: WorkerStore | None = None) -> None:
+        self._store = store or WorkerStore(settings)
+        self._key = f"{settings.yolo_queue}:dead"
+        self._queue = settings.yolo_queue
+
+    def list(self) -> list[DeadLetter]:
+        """All of them, the newest first."""
+        ids = self._store.redis.zrevrange(self._key, 0, -1)
+        letters = (self.find(task_id.decode()) for task_id in ids)
+        return [letter for letter in letters if letter is not None]
+
+    def find(self, task_id: str) -> DeadLetter | None:
+        fields = self._fields(task_id)
+        if not fields:
+            return None
+        return DeadLetter(
+            task_id=task_id,
+            died_ms=int(fields[b"died_ms"]),
+            size_bytes=int(fields[b"bytes"]),
+            content_type=fields[b"content_type"].decode(),
+            parameters=json.loads(fields[b"params"]),
+            error=json.loads(fields[b"error"]),
+            history=json.loads(fields[b"history"]),
+            message=fields[b"message"].decode(errors="replace") if b"message" in fields else None,
+        )
+
+    def image(self, task_id: str) -> bytes | None:
+        value = self._store.images.get(dead_image_key(self._queue, task_id))
+        return value if isinstance(value, bytes) else None
+
+    def retry(self, task_id: str) -> str | None:
+        """Submit a letter's image again as a new job. A job ends once, so it gets a new id.
+
+        Returns the id, or None if the letter or its image is gone or the queue is full.
+        """
+        fields, image = self._fields(task_id), self.image(task_id)
+        if not fields or image is None:
+            return None
+        job = NewJob(
+            owner=fields[b"owner"].decode(),
+            image=image,
+            content_type=fields[b"content_type"].decode(),
+            width=0,
+            height=0,
+            parameters=DetectParameters.model_validate_json(fields[b"params"]),
+        )
+        if not self._store.accept(job):
+            return None
+        self.purge([task_id])
+        return job.task_id
+
+    def purge(self, task_ids: Iterable[str]) -> int:
+        """Delete letters and their images; returns how many there were."""
+        redis, count = self._store.redis, 0
+        for task_id in task_ids:
+            count += int(redis.zrem(self._key, task_id))
+            redis.hdel(f"{self._key}-bytes", task_id)
+            redis.unlink(f"{self._key}:{task_id}")
+            self._store.images.unlink(dead_image_key(self._queue, task_id))
+        return count
+
+    def _fields(self, task_id: str) -> dict[bytes, bytes]:
+        fields: dict[bytes, bytes] = self._store.redis.hgetall(f"{self._key}:{task_id}")
+        return fields

@@ -1,0 +1,67 @@
+"""The real worker app with a detector that only takes time: measures everything around the model.
+
+    SIMULATED_MS=50 celery -A tests.support.simulated_app worker
+
+With SIMULATED_MS=0 (the default) decode and encode are skipped too, so that what is left is the
+queue plane: gateway, Redis, Celery, job records.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from shared.job.record import DetectParameters
+from shared.settings import Settings
+from worker import attempt as job_runner
+from worker.app import app as app
+from worker.model import detector
+from worker.model.images import DecodedImage
+from worker.model.runtimes import ServedModel
+from worker.process import child as pool_process
+
+LATENCY_SECONDS = float(os.environ.get("SIMULATED_MS", "0")) / 1000
+_BLANK = np.zeros((4, 4, 3), np.uint8)
+
+
+class SimulatedDetector:
+    """Sleeps instead of computing: as many as wanted fit on one core."""
+
+    device = "none"
+    names = {0: "thing"}  # noqa: RUF012
+    task = "detect"
+    model_name = "simulated"
+    can_batch = True
+
+    def __init__(self, settings: Settings, model: ServedModel, **_: Any) -> None:
+        self.served = ServedModel(model.path, "simulated", model.weights)
+
+    def predict(self, image: DecodedImage, parameters: DetectParameters) -> detector.Prediction:
+        if LATENCY_SECONDS:
+            time.sleep(LATENCY_SECONDS)
+        found = {
+            "name": "thing",
+            "class": 0,
+            "confidence": 0.5,
+            "box": dict.fromkeys(("x1", "y1"), 1.0),
+        }
+        return detector.Prediction([found], None, LATENCY_SECONDS * 1000, 0.0)
+
+    def predict_batch(
+        self, images: Sequence[DecodedImage], parameters: DetectParameters
+    ) -> list[detector.Prediction]:
+        """One pass takes as long for many as for one."""
+        return [self.predict(images[0], parameters)] * len(images)
+
+
+def _no_decode(image: bytes, **_: Any) -> DecodedImage:
+    return DecodedImage(_BLANK, 4, 4)
+
+
+detector.Detector = SimulatedDetector  # type: ignore[assignment, misc]
+job_runner.decode = _no_decode  # type: ignore[attr-defined]
+pool_process.prepare_parent = lambda settings, hostname: pool_process.name_worker(hostname)

@@ -1,0 +1,173 @@
+"""Owns one attempt at a job, from claim to commit. Several at once: micro_batch.py."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
+
+from shared import tracing
+from shared.errors import ImageMissingInStore, JobError
+from shared.job.celery_result import failure_meta, success_meta
+from shared.job.record import Attempt, DetectParameters
+from shared.logs import about_task
+from worker.model.detector import Prediction
+from worker.model.images import DecodedImage, decode, encode_jpeg, side_needed
+from worker.process.child import PoolProcess
+from worker.retry import with_patience
+
+log = logging.getLogger("yolo_queue.worker")
+
+Outcome = tuple[dict[str, Any], bytes | None]
+"""A result without its picture, and the picture as a JPEG if one was asked for."""
+
+
+def run_job(process: PoolProcess, task_id: str) -> dict[str, Any]:
+    """Claim, work, commit. Returns the result as it was committed, but for the picture.
+
+    Raises `JobError` for a failure that was committed, and Celery's `Ignore` when there is nothing
+    to do: the message is a leftover, or another attempt has taken over.
+    """
+    with about_task(task_id):
+        return run_alone(process, claim(process, task_id))
+
+
+def claim(process: PoolProcess, task_id: str) -> Attempt:
+    """Raises Celery's `Ignore` if there is nothing to claim."""
+    attempt = with_patience(lambda: process.store.claim(task_id, process.worker))
+    if isinstance(attempt, str):
+        # Where batches are made, a message may be late: its job runs as somebody's mate.
+        level = logging.INFO if process.settings.micro_batch_jobs == 1 else logging.DEBUG
+        log.log(level, "nothing to do: the job is %s", attempt)
+        raise Ignore()
+    return attempt
+
+
+def run_alone(process: PoolProcess, attempt: Attempt) -> dict[str, Any]:
+    with tracing.attempt_span(attempt):
+        return carry_out(process, attempt, lambda: _work(process, attempt))
+
+
+def carry_out(
+    process: PoolProcess, attempt: Attempt, work: Callable[[], Outcome]
+) -> dict[str, Any]:
+    """Do the work, and commit what comes of it."""
+    store, task_id = process.store, attempt.task_id
+    try:
+        result, jpeg = work()
+    except JobError as failure:
+        error = failure
+        meta = failure_meta(task_id, error)
+        if not with_patience(lambda: store.fail(attempt, meta, error)):
+            process.tally.ended("lease_lost")
+            raise Ignore() from error
+        process.tally.ended("failed")
+        log.info("failed: %s", error.code)
+        raise
+    except SoftTimeLimitExceeded as error:
+        abandon(process, attempt, "timeout")
+        raise Ignore() from error
+    except Exception as error:
+        log.exception("unexpected error")
+        abandon(process, attempt, "internal")
+        raise Ignore() from error
+    meta = success_meta(task_id, result, jpeg)
+    with tracing.span("commit"):
+        committed = with_patience(lambda: store.complete(attempt, meta))
+    if not committed:
+        process.tally.ended("lease_lost")
+        log.warning("attempt %d lost its lease; nothing committed", attempt.number)
+        raise Ignore()
+    process.tally.completed(
+        result["timings_ms"],
+        size_bytes=attempt.record.size_bytes,
+        pixels=result["width"] * result["height"],
+        detections=len(result["detections"]),
+    )
+    log.info(
+        "completed: %d detections in %.0f ms",
+        len(result["detections"]),
+        result["timings_ms"]["total"] - result["timings_ms"]["queue"],
+    )
+    return result
+
+
+def abandon(process: PoolProcess, attempt: Attempt, reason: str) -> None:
+    outcome = with_patience(
+        lambda: process.store.abandon(attempt.task_id, reason, attempt=attempt.number)
+    )
+    process.tally.ended("lease_lost" if outcome == "stale" else reason)
+    log.warning("attempt %d ended by %s: %s", attempt.number, reason, outcome)
+
+
+def _work(process: PoolProcess, attempt: Attempt) -> Outcome:
+    parameters = DetectParameters.model_validate(attempt.record.parameters)
+    with tracing.span("fetch"):
+        image = fetch(process, attempt)
+    begin = time.perf_counter()
+    decoded = decode_for(process, image, parameters)
+    decode_seconds = time.perf_counter() - begin
+    prediction = process.detector.predict(decoded, parameters)
+    return outcome_of(process, attempt, decoded, prediction, begin, decode_seconds)
+
+
+def fetch(process: PoolProcess, attempt: Attempt) -> bytes:
+    image = attempt.image
+    if image is None:
+        image = with_patience(lambda: process.store.image(attempt.task_id))
+    if image is None:
+        raise ImageMissingInStore("The image is no longer in Redis; please send it again.")
+    return image
+
+
+def decode_for(process: PoolProcess, image: bytes, parameters: DetectParameters) -> DecodedImage:
+    settings = process.settings
+    return decode(
+        image,
+        max_pixels=settings.max_image_pixels,
+        min_side=side_needed(parameters, settings.annotated_max_side),
+    )
+
+
+def outcome_of(
+    process: PoolProcess,
+    attempt: Attempt,
+    decoded: DecodedImage,
+    prediction: Prediction,
+    begin: float,
+    decode_seconds: float,
+) -> Outcome:
+    """Encode the picture and put the result together. `begin` (`time.perf_counter`): when the work
+    on this attempt began."""
+    record = attempt.record
+    begin_encode = time.perf_counter()
+    jpeg = None
+    if prediction.annotated is not None:
+        quality = process.settings.annotated_jpeg_quality
+        jpeg = encode_jpeg(prediction.annotated, quality=quality)
+    end = time.perf_counter()
+
+    draw_seconds = prediction.draw_ms / 1000 + end - begin_encode
+    infer_seconds = prediction.infer_ms / 1000
+    tracing.stages(begin, decode=decode_seconds, infer=infer_seconds, draw=draw_seconds)
+    queue_ms = float((record.started_ms or record.created_ms) - record.created_ms)
+    result: dict[str, Any] = {
+        "model": process.detector.model_name,
+        "task": process.detector.task,
+        "width": decoded.width,
+        "height": decoded.height,
+        "detections": prediction.detections,
+        "timings_ms": {
+            "queue": round(queue_ms, 1),
+            "decode": round(decode_seconds * 1000, 1),
+            "infer": round(prediction.infer_ms, 1),
+            "draw": round(draw_seconds * 1000, 1),
+            "total": round(queue_ms + (end - begin) * 1000, 1),
+        },
+    }
+    if jpeg is None:
+        result["image"] = None
+    return result, jpeg

@@ -1,0 +1,1 @@
+"""Everything that extends Celery and kombu: transport, consumer, pool, requests, heartbeat."""

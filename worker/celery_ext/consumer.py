@@ -1,0 +1,79 @@
+"""Owns where this worker's consumer differs from Celery's: how long it waits between attempts to
+reach a Redis that is away, and how often it tells of its tasks."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+from celery.worker.consumer import Consumer
+from kombu.asynchronous import set_event_loop
+from kombu.log import get_logger
+
+from worker.celery_ext.undeliverable import fault_of, keep, text_of
+
+logger = get_logger("yolo_queue.worker")
+
+RECONNECT_SECONDS = 2
+"""Celery's own pause grows to 30 s; after a long outage that alone breaks recovery in 10 s."""
+
+REFUSED_SECONDS = 1.0
+"""Pause before the next attempt at a Redis that is there and refuses, full or a replica: it answers
+at once, and Celery would ask five times a second."""
+
+EVENTS_SECONDS = 0.5
+"""Flower sees events this late. Celery sends them at every turn of its loop, three times a job,
+and waits for Redis each time: that was 40 % of what the parent did."""
+
+
+class PatientConsumer(Consumer):  # type: ignore[misc]
+    _events_due = False
+
+    def connect(self) -> Any:
+        # With a lost connection Celery resets the loop, and kombu forgets which one it was; what
+        # waits for its turn (broker.py) would not be put off any more.
+        set_event_loop(self.hub)
+        return super().connect()
+
+    def ensure_connected(self, conn: Any) -> Any:
+        conn.ensure_connection = partial(
+            conn.ensure_connection,
+            interval_start=1,
+            interval_step=0,
+            interval_max=RECONNECT_SECONDS,
+        )
+        return super().ensure_connected(conn)
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
+        take = super().create_task_handler(*args, **kwargs)
+
+        def on_message(message: Any) -> None:
+            if fault := fault_of(message):
+                message.ack_log_error(logger, self.connection_errors)
+                keep(text_of(message._raw), fault)
+            else:
+                take(message)
+
+        return on_message
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Any) -> None:
+        super().on_unknown_task(body, message, exc)
+        keep(text_of(message._raw), f"no worker knows the task {exc}")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Any) -> None:
+        super().on_invalid_task(body, message, exc)
+        keep(text_of(message._raw), str(exc))
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        super().on_connection_error_before_connected(exc)
+        time.sleep(REFUSED_SECONDS)
+
+    def on_send_event_buffered(self) -> None:
+        if not self._events_due:
+            self._events_due = True
+            self.timer.call_after(EVENTS_SECONDS, self._send_events)
+
+    def _send_events(self) -> None:
+        self._events_due = False
+        self._flush_events()

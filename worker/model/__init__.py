@@ -1,0 +1,1 @@
+"""From an encoded image to detections and an annotated picture."""

@@ -1,0 +1,84 @@
+"""Owns the weights file: where it is, whether it is the pinned one, and fetching it by name.
+
+python -m worker.model.weights yolov8n.pt     # fetch into the current folder, as Ultralytics does
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from shared.errors import ModelUnavailable
+from shared.settings import Settings
+
+
+def be_quiet_and_offline() -> None:
+    """Set up ultralytics, before its import, for a service: no network, no installs, no chatter."""
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+
+
+def find_weights(settings: Settings) -> Path:
+    """The weights file, checked. A worker never falls back to another model.
+
+    Raises `ModelUnavailable` if it is not there or is not the one that was pinned.
+    """
+    path = Path(settings.yolo_model)
+    if not path.exists():
+        raise ModelUnavailable(
+            f"YOLO_MODEL={settings.yolo_model} is not there and could not be fetched. "
+            "Set YOLO_MODEL to the path of a weights file."
+        )
+    if settings.yolo_model_sha256 and path.is_file():
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != settings.yolo_model_sha256.lower():
+            raise ModelUnavailable(
+                f"{path} has SHA-256 {found}, not the one in YOLO_MODEL_SHA256; it is not loaded."
+            )
+    return path
+
+
+def is_published_name(model: str) -> bool:
+    """Whether Ultralytics may have a file of this name to download, rather than it being a path."""
+    return Path(model).name == model and model.endswith(".pt")
+
+
+def fetch(model: str, *, timeout_seconds: float) -> bool:
+    """Let Ultralytics download a published model, in a process of its own that can be given up on.
+
+    Returns whether the file is there now.
+    """
+    if not Path(model).exists() and is_published_name(model):
+        try:
+            subprocess.run(
+                [sys.executable, "-m", "worker.model.weights", model],
+                timeout=timeout_seconds,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return False
+    return Path(model).exists()
+
+
+def main() -> int:
+    from ultralytics.utils.downloads import attempt_download_asset
+
+    # Under a partial name, so that a download that is cut off is never taken for the model.
+    model = Path(sys.argv[1])
+    folder = Path(".fetching")
+    folder.mkdir(exist_ok=True)
+    fetched = Path(attempt_download_asset(folder / model.name))
+    if not fetched.exists():
+        return 1
+    fetched.replace(model)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

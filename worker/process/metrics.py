@@ -1,0 +1,126 @@
+"""Owns the worker's `/metrics`: what its pool processes counted, served by the parent.
+
+The server is a thread of the parent, and the parent forks a new pool process when one dies. That
+is safe here because nothing that the thread may hold at that moment is used in a child: it reads
+shared memory and a report, formats text and writes to its own sockets. It imports nothing while it
+serves, so it never holds an import lock; the locks of logging, of the interpreter and of the C
+library's allocator are made fresh by the fork itself. A child only has to let go of the port.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from shared.errors import StartupError
+from worker.process.counters import BUCKETS_SECONDS, STAGES, Histogram, Totals
+
+log = logging.getLogger("yolo_queue.worker")
+
+_BOUNDS = (*map(str, BUCKETS_SECONDS), "+Inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a scrape is made of. `report` and `beat_at` (epoch seconds) are of the last heartbeat
+    that Redis took; both are empty before the first."""
+
+    totals: Totals
+    report: Mapping[str, Any]
+    beat_at: float
+    model: str
+    runtime: str
+
+
+class WorkerCollector(Collector):
+    """Reads a new `Snapshot` at each scrape."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterable[Metric]:
+        now = self._snapshot()
+        yield from _counted(now.totals)
+        for name, text, field in (
+            ("processes", "Pool processes alive.", "processes"),
+            ("processes_loaded", "Pool processes that have loaded their model.", "loaded"),
+            ("jobs_running", "Jobs being worked on.", "running"),
+            ("consuming", "Whether messages reach this worker: 1 or 0.", "consuming"),
+        ):
+            value = float(now.report.get(field, 0))
+            yield GaugeMetricFamily(f"yolo_queue_worker_{name}", text, value=value)
+        yield GaugeMetricFamily(
+            "yolo_queue_worker_heartbeat_timestamp_seconds",
+            "When Redis last took a heartbeat of this worker, since the epoch; 0: never.",
+            value=now.beat_at,
+        )
+        yield InfoMetricFamily(
+            "yolo_queue_worker_model",
+            "The model served, and what runs it.",
+            value={"model": now.model, "runtime": now.runtime},
+        )
+
+
+def _counted(totals: Totals) -> Iterable[Metric]:
+    stages = HistogramMetricFamily(
+        "yolo_queue_worker_stage_seconds",
+        "Time of completed jobs in each stage; `queue`: from being accepted to being started.",
+        labels=["stage"],
+    )
+    for stage in STAGES:
+        stages.add_metric([stage], *_buckets(totals.histograms[stage]))
+    yield stages
+    whole = HistogramMetricFamily(
+        "yolo_queue_worker_job_seconds", "Time of completed jobs from being accepted.", labels=[]
+    )
+    whole.add_metric([], *_buckets(totals.histograms["total"]))
+    yield whole
+    attempts = CounterMetricFamily(
+        "yolo_queue_worker_attempts",
+        "Attempts that ended here, by outcome.",
+        labels=["outcome"],
+    )
+    for outcome, count in totals.outcomes.items():
+        attempts.add_metric([outcome], count)
+    yield attempts
+    for name, text, key in (
+        ("image_bytes", "Bytes of the images of completed jobs.", "bytes"),
+        ("image_pixels", "Pixels of the images of completed jobs.", "pixels"),
+        ("detections", "Detections in completed jobs.", "detections"),
+        ("batches", "Micro-batches: two jobs or more in one forward pass.", "batches"),
+        ("batch_jobs", "Jobs that ran in micro-batches.", "batch_jobs"),
+    ):
+        yield CounterMetricFamily(f"yolo_queue_worker_{name}", text, value=totals.totals[key])
+
+
+def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
+    return list(zip(_BOUNDS, histogram.counts, strict=True)), histogram.sum_seconds
+
+
+def serve(host: str, port: int, snapshot: Callable[[], Snapshot]) -> None:
+    """Serve until the process ends. Raises `StartupError` if the port cannot be had."""
+    registry = CollectorRegistry()
+    registry.register(WorkerCollector(snapshot))
+    generate_latest(registry)  # whatever it imports, it imports now
+    try:
+        server, _ = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise StartupError(
+            f"WORKER_METRICS_PORT={port} on {host} cannot be used: {error.strerror or error}"
+        ) from error
+    # A child that outlives a killed parent must not keep the next worker from the port.
+    os.register_at_fork(after_in_child=server.socket.close)
+    log.info("metrics on http://%s:%d/metrics", host, port)

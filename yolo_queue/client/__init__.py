@@ -1,0 +1,1 @@
+"""The HTTP client. Import it from `yolo_queue`."""

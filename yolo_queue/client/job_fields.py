@@ -1,0 +1,205 @@
+"""Owns what a job object says, typed; knows nothing of how it was fetched."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from yolo_queue.client.errors import JobFailed, JobNotFinished
+from yolo_queue.client.image_source import ImageSource
+
+ENDED = frozenset({"completed", "failed", "cancelled", "expired"})
+"""States that a job never leaves."""
+
+_WHY = {
+    "cancelled": "The job was cancelled.",
+    "expired": "The job waited longer than the service lets jobs wait.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Pixels of the original image, upright (EXIF orientation applied), from the top left."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+    @property
+    def width(self) -> float:
+        return self.x2 - self.x1
+
+    @property
+    def height(self) -> float:
+        return self.y2 - self.y1
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One thing that was found. `confidence` is 0-1. `box` is None for a classification; for an
+    oriented box it is the upright rectangle around its corners. `raw` is Ultralytics' whole entry,
+    with `segments`, `keypoints` or corners where the model's task gives them."""
+
+    name: str
+    class_id: int
+    confidence: float
+    box: Box | None
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Detection:
+        box = None
+        if corners := entry.get("box"):
+            xs = [float(value) for key, value in corners.items() if key.startswith("x")]
+            ys = [float(value) for key, value in corners.items() if key.startswith("y")]
+            box = Box(min(xs), min(ys), max(xs), max(ys))
+        return cls(
+            name=str(entry["name"]),
+            class_id=int(entry["class"]),
+            confidence=float(entry.get("confidence") or 0.0),
+            box=box,
+            raw=entry,
+        )
+
+
+class JobFields:
+    """A job as last seen. `data` is the job object itself, as the service sent it."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.task_id} {self.status}>"
+
+    @property
+    def task_id(self) -> str:
+        return str(self.data["task_id"])
+
+    @property
+    def status(self) -> str:
+        """`queued`, `processing`, `completed`, `failed`, `cancelled` or `expired`."""
+        return str(self.data["status"])
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def position(self) -> int | None:
+        """While queued: 1 is next."""
+        return self.data.get("position")
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """While queued: seconds until the result, estimated from the measured rate."""
+        return self.data.get("eta_seconds")
+
+    @property
+    def attempts(self) -> int:
+        return int(self.data["attempts"])
+
+    @property
+    def created_at(self) -> datetime:
+        return datetime.fromisoformat(self.data["created_at"])
+
+    @property
+    def finished_at(self) -> datetime | None:
+        text = self.data.get("finished_at")
+        return datetime.fromisoformat(text) if text else None
+
+    @property
+    def timings_ms(self) -> Mapping[str, float]:
+        """Milliseconds of `queue`, `decode`, `infer`, `draw` and `total`, once completed."""
+        return self.data.get("timings_ms") or {}
+
+    @property
+    def error(self) -> JobFailed | None:
+        """Why there is no result and never will be; None while there may be, and on success."""
+        if not self.ended or self.status == "completed":
+            return None
+        error = self.data.get("error") or {}
+        return JobFailed(
+            self.task_id,
+            str(error.get("code") or self.status),
+            str(error.get("message") or _WHY.get(self.status, "The job failed.")),
+            retryable=bool(error.get("retryable", False)),
+        )
+
+    @property
+    def detections(self) -> list[Detection]:
+        """In the service's order. Raises `JobFailed`, or `JobNotFinished` before the end."""
+        return [Detection.from_json(entry) for entry in self._result("detections")]
+
+    @property
+    def width(self) -> int:
+        """Of the original image in pixels, upright. Raises like `detections`."""
+        return int(self._result("width"))
+
+    @property
+    def height(self) -> int:
+        return int(self._result("height"))
+
+    @property
+    def model(self) -> str:
+        return str(self._result("model"))
+
+    @property
+    def image(self) -> bytes:
+        """The annotated picture, a JPEG. Raises like `detections`, and `JobNotFinished` when none
+        was asked for (`annotate=False`)."""
+        url = self._result("image")
+        if not url:
+            raise JobNotFinished(
+                "The job was asked for no picture (annotate=False).", code="job_not_completed"
+            )
+        return base64.b64decode(url.partition(",")[2])
+
+    def save_image(self, path: str | Path) -> Path:
+        """Write the annotated picture there, and return the path. Raises like `image`."""
+        path = Path(path)
+        path.write_bytes(self.image)
+        return path
+
+    def _result(self, name: str) -> Any:
+        if failure := self.error:
+            raise failure
+        if self.status != "completed":
+            raise JobNotFinished(
+                f"Job {self.task_id} is {self.status}; call wait() first.",
+                code="job_not_completed",
+                retryable=True,
+            )
+        return self.data.get(name)
+
+
+J = TypeVar("J", bound=JobFields)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[J]):
+    """What became of one source given to `map`: a job that has ended, or why there is none.
+
+    `error` is also set, to a `JobFailed`, when there is a job but no result.
+    """
+
+    index: int
+    source: ImageSource
+    job: J | None
+    error: Exception | None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+    def result(self) -> J:
+        """The completed job. Raises `error`."""
+        if self.error is not None:
+            raise self.error
+        if self.job is None:
+            raise RuntimeError("an outcome has a job or an error")
+        return self.job

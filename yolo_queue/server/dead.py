@@ -1,0 +1,100 @@
+"""Owns `yolo-queue dead`: look into, retry or delete the jobs that were given up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from shared.errors import InvalidSettings
+from shared.job.dead_letters import DeadLetters
+from shared.job.worker_store import WorkerStore
+from shared.redis_access.client import UNAVAILABLE
+from shared.settings import load_settings
+
+app = typer.Typer(help="Dead letters: jobs given up after MAX_ATTEMPTS.", no_args_is_help=True)
+TaskId = Annotated[str, typer.Argument(help="As `yolo-queue dead list` shows it.")]
+
+
+@app.command("list")
+def list_letters() -> None:
+    """List them, the newest first."""
+    table = Table("id", "died", "code", "attempts", "bytes", "type")
+    for letter in _letters().list():
+        died = datetime.fromtimestamp(letter.died_ms / 1000, UTC).isoformat(timespec="seconds")
+        table.add_row(
+            letter.task_id,
+            died,
+            str(letter.error["code"]),
+            str(len(letter.history)),
+            str(letter.size_bytes),
+            letter.content_type,
+        )
+    Console().print(table)
+
+
+@app.command()
+def show(
+    task_id: TaskId,
+    save_image: Annotated[Path | None, typer.Option(help="Write the image to this file.")] = None,
+) -> None:
+    """Print one as JSON: parameters, error and the history of its attempts."""
+    letters = _letters()
+    letter = letters.find(task_id)
+    if letter is None:
+        raise _missing(task_id)
+    typer.echo(json.dumps(asdict(letter), indent=2))
+    if save_image:
+        image = letters.image(task_id)
+        if image is None:
+            raise _missing(task_id)
+        save_image.write_bytes(image)
+
+
+@app.command()
+def retry(task_id: TaskId) -> None:
+    """Submit its image again, as a new job; prints the new id."""
+    new_id = _letters().retry(task_id)
+    if new_id is None:
+        raise _missing(task_id)
+    typer.echo(new_id)
+
+
+@app.command()
+def purge(
+    task_ids: Annotated[
+        list[str] | None, typer.Argument(help="Only these; all by default.")
+    ] = None,
+) -> None:
+    """Delete dead letters and their images."""
+    letters = _letters()
+    count = letters.purge(task_ids or [letter.task_id for letter in letters.list()])
+    typer.echo(f"{count} deleted")
+
+
+def _letters() -> DeadLetters:
+    try:
+        settings = load_settings()
+    except InvalidSettings as error:
+        typer.echo(error.message, err=True)
+        raise typer.Exit(2) from None
+    store = WorkerStore(settings)
+    try:
+        store.redis.ping()
+    except UNAVAILABLE:
+        typer.echo(
+            f"Redis at {settings.masked_redis_url()} does not answer; is REDIS_URL right?", err=True
+        )
+        raise typer.Exit(2) from None
+    return DeadLetters(settings, store)
+
+
+def _missing(task_id: str) -> typer.Exit:
+    typer.echo(f"There is no dead letter {task_id} with an image, or the queue is full.", err=True)
+    return typer.Exit(1)

@@ -1,0 +1,52 @@
+"""Owns which model `make run` serves, and why."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.errors import ModelUnavailable
+from shared.settings import Settings
+from worker.model.weights import fetch, find_weights
+
+DOWNLOAD_SECONDS = 10
+RETRY_SECONDS = 86_400
+DEMO = Path(__file__).resolve().parents[2] / "models" / "demo.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    path: str
+    reason: str
+
+
+def choose_model(settings: Settings, data_dir: Path) -> ModelChoice:
+    """`YOLO_MODEL` if given, else yolov8n.pt if it is here or can be downloaded at once, else the
+    demo model. Raises `ModelUnavailable` if the one that was asked for is not to be had."""
+    wanted = settings.yolo_model
+    if "yolo_model" in settings.model_fields_set:
+        fetch(wanted, timeout_seconds=120)
+        find_weights(settings)
+        return ModelChoice(str(Path(wanted).resolve()), "YOLO_MODEL names it")
+    if Path(wanted).exists():
+        return ModelChoice(str(Path(wanted).resolve()), "it is in this folder")
+    # A machine without internet should not wait for it at every start.
+    failed = data_dir / f"{wanted}.download-failed"
+    if not failed.exists() or time.time() - failed.stat().st_mtime > RETRY_SECONDS:
+        print(
+            f"Looking for {wanted} on the internet ({DOWNLOAD_SECONDS} s at most) ...", flush=True
+        )
+        if fetch(wanted, timeout_seconds=DOWNLOAD_SECONDS):
+            return ModelChoice(
+                str(Path(wanted).resolve()), "Ultralytics published it and it could be downloaded"
+            )
+        data_dir.mkdir(parents=True, exist_ok=True)
+        failed.touch()
+    if not DEMO.exists():
+        raise ModelUnavailable(f"{wanted} cannot be downloaded and {DEMO} is not there.")
+    return ModelChoice(
+        str(DEMO),
+        f"{wanted} is not here and could not be downloaded (set YOLO_MODEL, or delete "
+        f"{failed} to try again)",
+    )
