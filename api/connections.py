@@ -111,7 +111,7 @@ def bounds(settings: Settings, descriptors: int) -> Bounds:
 
     Raises `StartupError` if hardly any do.
     """
-    redis_pools = 1 + bool(settings.image_redis_url) + bool(settings.rate_limit)
+    redis_pools = 1 + bool(settings.rate_limit)
     own = redis_pools * redis_client.MAX_CONNECTIONS + OWN_DESCRIPTORS
     if settings.webhook_secret.get_secret_value():
         own += webhooks.MAX_SENDS

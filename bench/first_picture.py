@@ -140,10 +140,10 @@ def in_own_interpreter(weights: str, runtime: str, repeats: int) -> dict[str, An
 
 
 def alone(weights: str, runtime: str, repeats: int) -> dict[str, Any]:
-    from worker.process import child as pool_process
+    from worker.process.parent import prepare_parent
 
     settings = Settings(yolo_model=weights, yolo_runtime=runtime)
-    pool_process.prepare_parent(settings, "bench")
+    prepare_parent(settings, "bench")
     gc.collect()
     gc.freeze()
     context = multiprocessing.get_context("fork")
@@ -168,12 +168,12 @@ def measure(settings: Settings, case: Case, jpeg: bytes, answer: Any) -> None:
     """In a process of its own: load as a pool process does, then time the pictures."""
     from worker.model.detector import Detector
     from worker.model.images import decode, encode_jpeg, side_needed
-    from worker.process import child as pool_process
+    from worker.process.parent import parent
 
     parameters = case.parameters()
     side = side_needed(parameters, settings.annotated_max_side)
     begin = time.perf_counter()
-    detector = Detector(settings, pool_process.served_model(), threads=1)
+    detector = Detector(settings, parent().model, threads=1)
     row = {
         "load_seconds": time.perf_counter() - begin,
         "resident_mib": mapped_mib(os.getpid())["rss"],
@@ -222,7 +222,7 @@ def job_ms(client: httpx.Client, case: Case, jpeg: bytes) -> float:
 
 def replace_process(stack: Stack, worker: subprocess.Popen[bytes]) -> None:
     """Kill the pool process, and wait for its replacement to say that it is ready."""
-    said = "has its model"
+    said = "has loaded its model"
     before = stack.logs().count(said)
     (pid,) = pool_pids(worker)
     os.kill(pid, signal.SIGKILL)

@@ -37,16 +37,11 @@ class Settings(BaseSettings):
     )
 
     # -- where things are -------------------------------------------------------------------
-    redis_url: str = Field(
-        "redis://127.0.0.1:6379/0",
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
         description="Broker, job records and results. `redis://`, `rediss://` (TLS), `unix://` or "
         "`sentinel://host:26379,host2:26379/name/0` (docs/scaling.md), with password. `make run` "
         "starts an embedded server when this is unset.",
-    )
-    image_redis_url: str = Field(
-        "",
-        description="A second Redis for the uploaded images alone, in the same forms. Empty: the "
-        "same as `REDIS_URL`.",
     )
     yolo_queue: str = Field(
         "yolo",
@@ -137,6 +132,12 @@ class Settings(BaseSettings):
         le=100,
         description="How long a batch that found some jobs, but not as many as it may, waits for "
         "more.",
+    )
+    max_process_bytes: int = Field(
+        0,
+        ge=0,
+        description="Memory of a pool process (its largest resident size so far) above which it is "
+        "replaced when its job has ended. 0: never.",
     )
     worker_metrics_port: int = Field(
         0,
@@ -257,11 +258,10 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("redis_url", "image_redis_url")
+    @field_validator("redis_url")
     @classmethod
-    def _check_redis_url(cls, value: str) -> str:
-        if value:
-            parse_redis_url(value)
+    def _check_redis_url(cls, value: SecretStr) -> SecretStr:
+        parse_redis_url(value.get_secret_value())
         return value
 
     @field_validator("rate_limit")
@@ -320,7 +320,7 @@ class Settings(BaseSettings):
 
     def masked_redis_url(self) -> str:
         """`REDIS_URL` without its password, for messages and logs."""
-        return masked(self.redis_url)
+        return masked(self.redis_url.get_secret_value())
 
 
 def load_settings() -> Settings:

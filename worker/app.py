@@ -1,4 +1,4 @@
-"""Owns the Celery app: `celery -A worker.app worker`, `... inspect active`, `... flower`.
+"""The Celery app: `celery -A worker.app worker`, `... inspect active`, `... flower`.
 
 Importing this module reads the settings and opens no connection. The heavy imports (torch, OpenCV,
 ultralytics) happen when a worker starts, not for `celery inspect` or Flower.
@@ -6,7 +6,6 @@ ultralytics) happen when a worker starts, not for `celery inspect` or Flower.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import logging
 import os
@@ -14,6 +13,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import billiard.pool
+from billiard import current_process
 from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import (
@@ -21,17 +22,15 @@ from celery.signals import (
     worker_init,
     worker_process_init,
     worker_process_shutdown,
-    worker_shutdown,
 )
 from kombu import Exchange, Queue
 
 from shared import tracing
 from shared.errors import StartupError
-from shared.job.keys import LANES, lane_queue
+from shared.job.keys import LANES, Keys
 from shared.logs import configure_logs
 from shared.settings import Settings, load_settings
 from worker.celery_ext.transport import broker_settings
-from worker.process.output import CapturedOutput
 
 log = logging.getLogger("yolo_queue.worker")
 
@@ -44,6 +43,7 @@ def create_app(settings: Settings) -> Celery:
     docs/reliability.md for what each choice is for."""
     app = Celery("yolo-queue", include=["worker.tasks"])
     app.settings = settings
+    keys = Keys(settings.yolo_queue)
     app.conf.update(
         # JSON alone, in every direction: a pickled message is refused before it is decoded.
         accept_content=["json"],
@@ -56,7 +56,7 @@ def create_app(settings: Settings) -> Celery:
         task_default_queue=settings.yolo_queue,
         task_queues=[
             Queue(name, Exchange(""), routing_key=name)
-            for name in (lane_queue(settings.yolo_queue, lane) for lane in range(LANES))
+            for name in map(keys.lane_queue, range(LANES))
         ],
         task_create_missing_queues=False,
         # A worker takes a message only when a pool process is free for it. (Two in hand for each
@@ -70,9 +70,11 @@ def create_app(settings: Settings) -> Celery:
         task_soft_time_limit=settings.task_time_limit_seconds,
         task_time_limit=settings.task_hard_limit_seconds,
         worker_concurrency=settings.worker_concurrency,
+        # In KiB; None: never. A process is replaced between two jobs, so none is lost.
+        worker_max_memory_per_child=settings.max_process_bytes // 1024 or None,
         # Loading a model takes longer than the 4 s Celery gives a new process by default.
         worker_proc_alive_timeout=600,
-        worker_pool="worker.celery_ext.pool:TaskPool",
+        worker_pool="worker.celery_ext.crashed_process:TaskPool",
         worker_consumer="worker.celery_ext.consumer:PatientConsumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
@@ -104,27 +106,27 @@ try:
 except StartupError as error:
     raise SystemExit(f"yolo-queue worker: {error.message}") from None
 app = create_app(settings)
-_output: CapturedOutput | None = None
 
 
 @setup_logging.connect
 def _set_up_logging(**_: Any) -> None:
-    configure_logs(settings, _output.stream if _output else None)
+    configure_logs(settings)
 
 
 @worker_init.connect
 def _prepare_parent(sender: Any, **_: Any) -> None:
-    global _output
-    from worker.process import child as pool_process
+    from worker.process.parent import prepare_parent
 
     if settings.log_format == "json":
         sender.quiet = True  # Celery's banner is for people
-        _output = CapturedOutput()
-        atexit.register(_output.close)
-    # Celery sets logs up only after this signal, and there is something to say before.
+    # Celery sets logs up only after this signal, and there is something to log before.
     _set_up_logging()
     try:
-        pool_process.prepare_parent(settings, sender.hostname)
+        prepare_parent(settings, sender.hostname)
+        # Without these imports the first job would be late.
+        import worker.attempt
+        import worker.batch  # noqa: F401
+
         tracing.load(settings)  # code alone, so that the processes share it
         _serve_metrics()
     except StartupError as error:
@@ -133,45 +135,42 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
         # Celery would log it and go on, with a worker that has no model.
         log.critical("yolo-queue worker cannot start", exc_info=error)
         raise SystemExit(os.EX_SOFTWARE) from error
-    # What is loaded by now is never garbage. Collected in a child, its pages would part from the
-    # parent's one by one.
+    # What is loaded by now is never garbage. If a child collected it, the pages that it shares with
+    # the parent would be copied one by one.
     gc.collect()
     gc.freeze()
-    sender.app.steps["consumer"].add("worker.celery_ext.heartbeat:Presence")
+    sender.app.steps["consumer"].add("worker.celery_ext.heartbeat:Heartbeat")
 
 
 def _serve_metrics() -> None:
     if settings.worker_metrics_port == 0:
         return
-    from worker.celery_ext import heartbeat as presence
-    from worker.process import child as pool_process
+    from worker.celery_ext import heartbeat
     from worker.process import metrics
+    from worker.process.parent import parent
 
     def snapshot() -> metrics.Snapshot:
-        report, beat_at = presence.last_beat()
-        served = pool_process.served_model()
-        return metrics.Snapshot(
-            pool_process.totals(), report, beat_at, Path(settings.yolo_model).name, served.runtime
-        )
+        report, reported_at = heartbeat.last_report()
+        model = Path(settings.yolo_model).name
+        counters = parent().memory.counters()
+        return metrics.Snapshot(counters, report, reported_at, model, parent().model.runtime)
 
     metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port, snapshot)
 
 
-@worker_shutdown.connect
-def _release_output(**_: Any) -> None:
-    if _output:
-        _output.release()
-
-
 @worker_process_init.connect
 def _start_pool_process(**_: Any) -> None:
-    from worker.process import child as pool_process
+    from worker.process import child
 
-    pool_process.start(settings)
+    # A job that is handed over at the very moment of a SIGTERM is forgotten by the parent (in
+    # Celery's `AsynPool.flush`), though it runs and is committed. At its end the process would wait
+    # 30 s for the parent to take note of it; with this limit, 3 s.
+    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 30
+    child.start(settings, current_process().index)
 
 
 @worker_process_shutdown.connect
 def _stop_pool_process(**_: Any) -> None:
-    from worker.process import child as pool_process
+    from worker.process import child
 
-    pool_process.stop()
+    child.stop()

@@ -1,4 +1,4 @@
-"""Owns one attempt at a job, from claim to commit. Several at once: micro_batch.py."""
+"""One attempt at a job, from claim to commit. Several at once: batch.py."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from shared.errors import ImageMissingInStore, JobError
 from shared.job.celery_result import failure_meta, success_meta
 from shared.job.record import Attempt, DetectParameters
 from shared.logs import about_task
+from worker.lost_attempt import end_lost_attempt
 from worker.model.detector import Prediction
 from worker.model.images import DecodedImage, decode, encode_jpeg, side_needed
 from worker.process.child import PoolProcess
-from worker.retry import with_patience
 
 log = logging.getLogger("yolo_queue.worker")
 
@@ -26,7 +26,7 @@ Outcome = tuple[dict[str, Any], bytes | None]
 
 
 def run_job(process: PoolProcess, task_id: str) -> dict[str, Any]:
-    """Claim, work, commit. Returns the result as it was committed, but for the picture.
+    """Claim, work, commit. Returns the result as it was committed, without the picture.
 
     Raises `JobError` for a failure that was committed, and Celery's `Ignore` when there is nothing
     to do: the message is a leftover, or another attempt has taken over.
@@ -37,9 +37,9 @@ def run_job(process: PoolProcess, task_id: str) -> dict[str, Any]:
 
 def claim(process: PoolProcess, task_id: str) -> Attempt:
     """Raises Celery's `Ignore` if there is nothing to claim."""
-    attempt = with_patience(lambda: process.store.claim(task_id, process.worker))
+    attempt = process.store.claim(task_id, process.worker)
     if isinstance(attempt, str):
-        # Where batches are made, a message may be late: its job runs as somebody's mate.
+        # With batches a message may be late: its job already runs in somebody's batch.
         level = logging.INFO if process.settings.micro_batch_jobs == 1 else logging.DEBUG
         log.log(level, "nothing to do: the job is %s", attempt)
         raise Ignore()
@@ -54,34 +54,31 @@ def run_alone(process: PoolProcess, attempt: Attempt) -> dict[str, Any]:
 def carry_out(
     process: PoolProcess, attempt: Attempt, work: Callable[[], Outcome]
 ) -> dict[str, Any]:
-    """Do the work, and commit what comes of it."""
-    store, task_id = process.store, attempt.task_id
+    """Do the work, and commit its outcome."""
     try:
         result, jpeg = work()
-    except JobError as failure:
-        error = failure
-        meta = failure_meta(task_id, error)
-        if not with_patience(lambda: store.fail(attempt, meta, error)):
-            process.tally.ended("lease_lost")
+    except JobError as error:
+        if not process.store.fail(attempt, failure_meta(attempt.task_id, error), error):
+            process.row.count_end("lease_lost")
             raise Ignore() from error
-        process.tally.ended("failed")
+        process.row.count_end("failed")
         log.info("failed: %s", error.code)
         raise
     except SoftTimeLimitExceeded as error:
-        abandon(process, attempt, "timeout")
+        give_up(process, attempt, "timeout")
         raise Ignore() from error
     except Exception as error:
         log.exception("unexpected error")
-        abandon(process, attempt, "internal")
+        give_up(process, attempt, "internal")
         raise Ignore() from error
-    meta = success_meta(task_id, result, jpeg)
+    meta = success_meta(attempt.task_id, result, jpeg)
     with tracing.span("commit"):
-        committed = with_patience(lambda: store.complete(attempt, meta))
+        committed = process.store.complete(attempt, meta)
     if not committed:
-        process.tally.ended("lease_lost")
+        process.row.count_end("lease_lost")
         log.warning("attempt %d lost its lease; nothing committed", attempt.number)
         raise Ignore()
-    process.tally.completed(
+    process.row.count_completed(
         result["timings_ms"],
         size_bytes=attempt.record.size_bytes,
         pixels=result["width"] * result["height"],
@@ -95,12 +92,13 @@ def carry_out(
     return result
 
 
-def abandon(process: PoolProcess, attempt: Attempt, reason: str) -> None:
-    outcome = with_patience(
-        lambda: process.store.abandon(attempt.task_id, reason, attempt=attempt.number)
+def give_up(process: PoolProcess, attempt: Attempt, reason: str) -> None:
+    """End an attempt without an outcome; `reason` is `timeout` or `internal`."""
+    held = end_lost_attempt(
+        process.store, process.row, attempt.task_id, reason, attempt=attempt.number
     )
-    process.tally.ended("lease_lost" if outcome == "stale" else reason)
-    log.warning("attempt %d ended by %s: %s", attempt.number, reason, outcome)
+    if not held:
+        process.row.count_end("lease_lost")
 
 
 def _work(process: PoolProcess, attempt: Attempt) -> Outcome:
@@ -115,15 +113,17 @@ def _work(process: PoolProcess, attempt: Attempt) -> Outcome:
 
 
 def fetch(process: PoolProcess, attempt: Attempt) -> bytes:
+    """The upload, which usually came with the claim. Raises `ImageMissingInStore`."""
     image = attempt.image
     if image is None:
-        image = with_patience(lambda: process.store.image(attempt.task_id))
+        image = process.store.image(attempt.task_id)
     if image is None:
         raise ImageMissingInStore("The image is no longer in Redis; please send it again.")
     return image
 
 
 def decode_for(process: PoolProcess, image: bytes, parameters: DetectParameters) -> DecodedImage:
+    """Decode as much of an upload as the network and the picture need."""
     settings = process.settings
     return decode(
         image,

@@ -1,8 +1,8 @@
-"""Owns micro-batches: a claimed job and queued mates of it in one forward pass, each with its own
-attempt and its own outcome. Only with `MICRO_BATCH_JOBS` above 1.
+"""Runs a claimed job and queued jobs with the same parameters in one forward pass. Each keeps its
+own attempt and its own outcome. Only with `MICRO_BATCH_JOBS` above 1.
 
-An image that kills its process takes its mates' attempt with it. So only first attempts share a
-pass: an innocent mate loses one attempt at most, and runs alone from then on, as does the culprit.
+An image that kills its process ends the attempts of the whole batch. So only first attempts share a
+pass: an innocent job loses one attempt at most and runs alone from then on, as does the culprit.
 """
 
 from __future__ import annotations
@@ -12,39 +12,40 @@ import time
 from contextlib import suppress
 from typing import Any
 
-import redis
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
 from shared import tracing
 from shared.errors import JobError
+from shared.job.keys import MAX_BATCHED_ID_BYTES
 from shared.job.record import Attempt, DetectParameters
 from shared.logs import about_task
 from shared.redis_access.client import UNAVAILABLE
 from worker.attempt import (
     Outcome,
-    abandon,
     carry_out,
     claim,
     decode_for,
     fetch,
+    give_up,
     outcome_of,
     run_alone,
 )
 from worker.model.detector import Prediction
 from worker.model.images import DecodedImage
-from worker.process import mates as mates_board
 from worker.process.child import PoolProcess
+from worker.process.shared_memory import BATCH_ATTEMPT
 
 log = logging.getLogger("yolo_queue.worker")
 
 
-def run_with_mates(process: PoolProcess, task_id: str) -> dict[str, Any]:
-    """As `job_runner.run_job`, and along with this job what can share its forward pass. What is
-    returned or raised is about this job alone."""
+def run_in_batch(process: PoolProcess, task_id: str) -> dict[str, Any]:
+    """`attempt.run_job`, and with this job those that can share its forward pass. What is returned
+    or raised is about this job alone."""
     with about_task(task_id):
         attempt = claim(process, task_id)
-        first = attempt.number == mates_board.MATES_ATTEMPT
-        if not (first and process.detector.can_batch and mates_board.fits(task_id)):
+        first = attempt.number == BATCH_ATTEMPT
+        short = len(task_id.encode()) <= MAX_BATCHED_ID_BYTES
+        if not (first and process.detector.can_batch and short):
             return run_alone(process, attempt)
         batch = Batch(process, attempt)
         try:
@@ -64,7 +65,7 @@ def run_with_mates(process: PoolProcess, task_id: str) -> dict[str, Any]:
 
 
 class _Member:
-    """One job of a batch, as far as it has come."""
+    """One job of a batch, and how far it has come."""
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
@@ -84,11 +85,11 @@ class Batch:
         self._parameters = DetectParameters.model_validate(first.record.parameters)
 
     def gather(self) -> None:
-        """Claim mates of the first job, and name them to the parent."""
+        """Claim jobs that can run with the first, and name them to the parent."""
         settings = self._process.settings
         self._ask()
         missing = settings.micro_batch_jobs - len(self.members)
-        # A job that came alone is not held up. Where some came together, more may be on the way.
+        # A job that came alone is not delayed. Where some came together, more may be on the way.
         if len(self.members) > 1 and missing > 0 and settings.micro_batch_wait_ms > 0:
             time.sleep(settings.micro_batch_wait_ms / 1000)
             self._ask()
@@ -98,19 +99,19 @@ class Batch:
         wanted = process.settings.micro_batch_jobs - len(self.members)
         try:
             found = process.store.claim_more(first, process.worker, wanted)
-        except (*UNAVAILABLE, redis.OutOfMemoryError) as error:
-            # Nothing is owed to the jobs that wait; what was claimed unheard has a lease.
-            log.warning("no mates: Redis does not take this (%s)", error)
+        except UNAVAILABLE as error:
+            # The jobs that wait lose nothing; jobs that were claimed unheard have leases.
+            log.warning("no batch: Redis is unavailable (%s)", error)
             return
-        if found:  # named before anything else: a process that dies now gives them back
+        if found:  # named before anything else: if this process dies now, the parent returns them
             self.members += map(_Member, found)
-            mates = [member.attempt.task_id for member in self.members[1:]]
-            process.mates.write(first.task_id, mates)
+            others = [member.attempt.task_id for member in self.members[1:]]
+            process.row.name_batch(first.task_id, others)
 
     def run(self) -> dict[str, Any]:
-        """Carry all of them out. Returns or raises what became of the first."""
+        """Run all of them. Returns or raises the outcome of the first."""
         process = self._process
-        process.tally.batched(len(self.members))
+        process.row.count_batch(len(self.members))
         log.info("%d jobs in one batch", len(self.members))
         for member in self.members:
             with about_task(member.attempt.task_id):
@@ -121,7 +122,7 @@ class Batch:
             ended = self._finish(member)
             if member is self.members[0]:
                 first = ended
-        process.mates.clear()
+        process.row.clear_batch()
         if isinstance(first, Exception):
             raise first
         return first
@@ -155,7 +156,8 @@ class Batch:
                 member.prediction = prediction
 
     def _finish(self, member: _Member) -> dict[str, Any] | Exception:
-        """Commit one job. Raises `SoftTimeLimitExceeded` alone: the time of all is over then."""
+        """Commit one job. Raises nothing but `SoftTimeLimitExceeded`, which ends the whole
+        batch."""
         attempt = member.attempt
         try:
             with about_task(attempt.task_id), tracing.attempt_span(attempt, member.begin):
@@ -176,14 +178,14 @@ class Batch:
         prediction = member.prediction
         if prediction is None:
             prediction = self._process.detector.predict(member.decoded, self._parameters)
-        # As soon as it is committed, its pictures can go.
+        # Its pictures are not needed any more once it is committed.
         decoded, member.decoded, member.prediction = member.decoded, None, None
         return outcome_of(
             self._process, member.attempt, decoded, prediction, member.begin, member.decode_seconds
         )
 
     def give_up(self, reason: str, error: Exception) -> None:
-        """Give back what has no outcome yet; one that was committed at the last moment keeps it."""
+        """End the attempts that have no outcome yet; a commit of the last moment stays."""
         for member in self.members:
             if member.ended:
                 continue
@@ -193,6 +195,6 @@ class Batch:
                 about_task(attempt.task_id),
                 tracing.attempt_span(attempt, member.begin),
             ):
-                abandon(self._process, attempt, reason)
+                give_up(self._process, attempt, reason)
                 raise Ignore() from error
-        self._process.mates.clear()
+        self._process.row.clear_batch()

@@ -1,4 +1,4 @@
-"""Owns the worker's health check: whether the worker of this container takes work, not merely runs.
+"""The worker's health check: whether the worker of this container takes jobs, not merely runs.
 
     python -m worker.health [--name NODE]
 
@@ -18,23 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import StartupError
-from shared.job.worker_store import HEARTBEAT_SECONDS
+from shared.job.keys import HEARTBEAT_SECONDS, Keys
 from shared.redis_access.client import UNAVAILABLE, connect
 from shared.settings import Settings, load_settings
 
 STALE_SECONDS = 3 * HEARTBEAT_SECONDS + 1
-"""After this long without a report others take a worker for gone (shared/job/lua/heartbeat.lua)."""
+"""After so long without a report, the other workers count this one as absent (heartbeat.lua)."""
 
 REDIS_SECONDS = 3
 
 
 class Unhealthy(Exception):
-    """The reason, in one line. Nobody meets it over HTTP or in a job, so it has no code."""
+    """The reason in one line. It reaches neither HTTP nor a job, so it has no code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one worker last said of itself, and how long ago. `worker` is `node@host/pid`."""
+    """The last report of a worker, and its age. `worker` is `node@host/pid`."""
 
     worker: str
     age_seconds: float
@@ -42,9 +42,9 @@ class Report:
 
 
 def check(settings: Settings, *, node: str = "") -> str:
-    """Judge the workers of this machine, or the one called `node` (celery's `--hostname`).
+    """Check the workers of this machine, or the one called `node` (celery's `--hostname`).
 
-    Returns what to say of them. Raises `Unhealthy` if there is none or one does not take work.
+    Returns their state in words. Raises `Unhealthy` if there is none or one does not take jobs.
     """
     try:
         own = [report for report in read_reports(settings) if is_own(report.worker, node)]
@@ -57,7 +57,7 @@ def check(settings: Settings, *, node: str = "") -> str:
 
 
 def judge(report: Report) -> str:
-    """What to say of one worker. Raises `Unhealthy` if it does not take work."""
+    """The state of one worker in words. Raises `Unhealthy` if it does not take jobs."""
     fields = report.fields
     if report.age_seconds > STALE_SECONDS:
         raise Unhealthy(f"{report.worker}: silent for {report.age_seconds:.0f} s")
@@ -70,11 +70,11 @@ def judge(report: Report) -> str:
 
 def read_reports(settings: Settings) -> Iterator[Report]:
     """The last report of every worker of this queue."""
-    queue = settings.yolo_queue
+    keys = Keys(settings.yolo_queue)
     with connect(settings.redis_url, timeout_seconds=REDIS_SECONDS) as redis:
         answer: Any = redis.pipeline(transaction=False)
-        answer.time().hgetall(f"{queue}:workers")
-        answer.zrange(f"{queue}:workers-seen", 0, -1, withscores=True)
+        answer.time().hgetall(keys.workers)
+        answer.zrange(keys.workers_seen, 0, -1, withscores=True)
         (seconds, micros), reports, seen = answer.execute()
     now_ms = seconds * 1000 + micros / 1000
     seen_ms = dict(seen)
@@ -84,8 +84,8 @@ def read_reports(settings: Settings) -> Iterator[Report]:
 
 
 def is_own(worker: str, node: str, *, proc: Path = Path("/proc")) -> bool:
-    """Whether a report is from a process of this container: a container that was replaced may have
-    left one behind under the same host name."""
+    """Whether a report comes from a process of this container. A container that was replaced may
+    have left a report under the same host name."""
     name, _, pid = worker.rpartition("/")
     if not (proc / pid).exists():
         return False

@@ -1,4 +1,4 @@
-"""Owns what a pool process does while Redis is away: wait for it, rather than lose its work."""
+"""Repeats a visit to Redis until Redis is available: a pool process waits and keeps its work."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
-
-import redis
 
 from shared.redis_access.client import UNAVAILABLE
 
@@ -17,18 +15,15 @@ T = TypeVar("T")
 PAUSE_SECONDS = 0.5
 
 
-def with_patience(action: Callable[[], T]) -> T:
-    """Do `action`, again and again while Redis does not answer or has no memory left.
-
-    Every action of a `WorkerStore` is safe to repeat: a second one does nothing.
-    The task's time limit bounds the wait.
-    """
-    complained = False
+def until_available(action: Callable[[], T]) -> T:
+    """Call `action` again and again while Redis is away, full or refuses writes. It must be safe to
+    repeat. The task's time limit bounds the wait."""
+    warned = False
     while True:
         try:
             return action()
-        except (*UNAVAILABLE, redis.OutOfMemoryError) as error:
-            if not complained:
-                log.warning("Redis does not take this (%s); waiting for it", error)
-                complained = True
+        except UNAVAILABLE as error:
+            if not warned:
+                log.warning("Redis is unavailable (%s); retrying", error)
+                warned = True
             time.sleep(PAUSE_SECONDS)

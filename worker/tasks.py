@@ -1,4 +1,4 @@
-"""Owns the Celery task `yolo.detect`: takes a message, hands it to the runner."""
+"""The Celery task `yolo.detect`: takes a message and runs its job."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from shared.errors import InvalidTask, JobError, UploadError
 from shared.image_header import check_file
 from shared.job.keys import TASK_NAME
 from shared.job.record import DetectParameters, NewJob
-from worker.process import child as pool_process
-from worker.retry import with_patience
+from worker.process import child
+from worker.process.child import PoolProcess
 
 
 class DetectTask(Task):  # type: ignore[misc]
@@ -20,11 +20,11 @@ class DetectTask(Task):  # type: ignore[misc]
 
     def on_failure(self, exc: Exception, task_id: str, *_: Any) -> None:
         """Answer a call that Celery itself could not make, where its producer waits."""
-        if isinstance(exc, JobError) or pool_process.is_parent():
+        if isinstance(exc, JobError) or not child.is_pool_process():
             return  # the parent ends attempts of processes that died: celery_ext/crashed_process.py
-        process = pool_process.current()
-        if not with_patience(lambda: process.store.exists(task_id)):
-            process.store.refuse(task_id, InvalidTask(f"The inline task cannot be run: {exc}"))
+        store = child.current().store
+        if not store.exists(task_id):
+            store.refuse(task_id, InvalidTask(f"The inline task cannot be run: {exc}"))
 
 
 @shared_task(
@@ -42,23 +42,23 @@ def detect(self: Any, /, *arguments: Any, **parameters: Any) -> dict[str, Any]:
     A producer without a gateway (`celery call`, another language) passes the file inline: `image`
     as Base64, and the parameters of `DetectParameters` as keyword arguments.
     """
-    process = pool_process.current()
+    process = child.current()
     task_id: str = self.request.id
     if arguments or parameters:
         # What an OpenTelemetry-instrumented producer puts into its message's headers.
         traceparent = str(self.request.get("traceparent") or "")[:64]
         _adopt(process, task_id, arguments, parameters, traceparent)
     if process.settings.micro_batch_jobs > 1:
-        from worker.batch import run_with_mates
+        from worker.batch import run_in_batch
 
-        return run_with_mates(process, task_id)
+        return run_in_batch(process, task_id)
     from worker.attempt import run_job
 
     return run_job(process, task_id)
 
 
 def _adopt(
-    process: pool_process.PoolProcess,
+    process: PoolProcess,
     task_id: str,
     arguments: tuple[Any, ...],
     parameters: dict[str, Any],
@@ -66,7 +66,8 @@ def _adopt(
 ) -> None:
     """Give an inline task a record of its own, so that it is counted, bounded and recovered like
     every other job. Raises `InvalidTask`."""
-    if with_patience(lambda: process.store.exists(task_id)):
+    store = process.store
+    if store.exists(task_id):
         return
     try:
         content = _inline_image(*arguments, image=parameters.pop("image", None))
@@ -74,7 +75,7 @@ def _adopt(
         header = check_file(content, max_pixels=process.settings.max_image_pixels)
     except (UploadError, TypeError, ValueError) as error:  # pydantic's is a ValueError
         refusal = InvalidTask(f"The inline task cannot be run: {error}")
-        with_patience(lambda: process.store.refuse(task_id, refusal))
+        store.refuse(task_id, refusal)
         raise refusal from error
     job = NewJob(
         owner="celery",
@@ -86,7 +87,7 @@ def _adopt(
         task_id=task_id,
         traceparent=traceparent,
     )
-    with_patience(lambda: process.store.accept(job, adopt=True))
+    store.accept(job, adopt=True)
 
 
 def _inline_image(*arguments: Any, image: Any) -> bytes:

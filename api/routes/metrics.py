@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from shared import errors
-from shared.job.gateway_store import QueueState, RedisMemory
+from shared.job.queue_state import QueueState, RedisMemory
 from shared.job.record import JobState
 from shared.settings import Settings
 
@@ -151,7 +151,7 @@ async def metrics(request: Request) -> Response:
     memory: dict[str, RedisMemory] = {}
     try:
         queue = await state.store.queue()
-        memory = await state.store.memory()
+        memory = {"jobs": await state.store.memory()}
     except errors.StoreUnavailable:
         pass
     else:

@@ -1,7 +1,7 @@
-"""Reads, retries and deletes dead letters: jobs that were given up, each with its image and its
-history, and messages that never became a job.
+"""Reads, retries and deletes dead letters: jobs that were given up, each with its image and
+history, and broker messages that could not become jobs.
 
-They get here by abandon.lua, in the step that ends the job, and by bury_message.lua.
+abandon.lua makes one in the step that ends the job; bury_message.lua keeps messages.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from shared.job.keys import dead_image_key
 from shared.job.record import DetectParameters, NewJob
 from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
@@ -29,18 +28,17 @@ class DeadLetter:
     error: dict[str, Any]
     history: list[dict[str, Any]]
     message: str | None = None
-    """The text of a broker message that never became a job."""
+    """The text of a broker message that could not become a job."""
 
 
 class DeadLetters:
     def __init__(self, settings: Settings, store: WorkerStore | None = None) -> None:
         self._store = store or WorkerStore(settings)
-        self._key = f"{settings.yolo_queue}:dead"
-        self._queue = settings.yolo_queue
+        self._keys = self._store.keys
 
     def list(self) -> list[DeadLetter]:
         """All of them, the newest first."""
-        ids = self._store.redis.zrevrange(self._key, 0, -1)
+        ids = self._store.redis.zrevrange(self._keys.dead, 0, -1)
         letters = (self.find(task_id.decode()) for task_id in ids)
         return [letter for letter in letters if letter is not None]
 
@@ -60,7 +58,7 @@ class DeadLetters:
         )
 
     def image(self, task_id: str) -> bytes | None:
-        value = self._store.images.get(dead_image_key(self._queue, task_id))
+        value = self._store.redis.get(self._keys.dead_image(task_id))
         return value if isinstance(value, bytes) else None
 
     def retry(self, task_id: str) -> str | None:
@@ -86,14 +84,8 @@ class DeadLetters:
 
     def purge(self, task_ids: Iterable[str]) -> int:
         """Delete letters and their images; returns how many there were."""
-        redis, count = self._store.redis, 0
-        for task_id in task_ids:
-            count += int(redis.zrem(self._key, task_id))
-            redis.hdel(f"{self._key}-bytes", task_id)
-            redis.unlink(f"{self._key}:{task_id}")
-            self._store.images.unlink(dead_image_key(self._queue, task_id))
-        return count
+        return self._store.purge(task_ids)
 
     def _fields(self, task_id: str) -> dict[bytes, bytes]:
-        fields: dict[bytes, bytes] = self._store.redis.hgetall(f"{self._key}:{task_id}")
+        fields: dict[bytes, bytes] = self._store.redis.hgetall(self._keys.dead_letter(task_id))
         return fields

@@ -1,71 +1,106 @@
-"""Owns the names of everything in Redis.
+"""The names of everything in Redis, and the constants that Python and the Lua scripts share.
 
 `{q}` is `YOLO_QUEUE`, which keeps services on one server apart.
 
 | key | type | what | lives |
 | --- | --- | --- | --- |
-| `{q}`, `{q}.1` ... `{q}.7` | list | Celery messages, a list a lane | until taken |
+| `{q}`, `{q}.1` ... `{q}.7` | list | Celery messages, one list a lane | until taken |
+| `{q}.probe.{worker}` | list | a worker's message to itself: does it still consume? | 1 minute |
 | `{q}:job:{id}` | hash | the record: the truth about a job | until it ends, then result TTL |
-| `{q}:image:{id}` | string | the upload, or on `IMAGE_REDIS_URL` | until the job ends, record TTL |
-| `celery-task-meta-{id}` | string | result or failure, Celery's format | `RESULT_TTL_SECONDS` |
-| `{q}:staged:{id}:{attempt}` | string | a result on its way to the key above | 1 minute |
-| `{q}:events:{id}` | stream | state changes: `/events`, chaos audit | with the record |
+| `{q}:image:{id}` | string | the upload | until the job ends, record TTL |
+| `celery-task-meta-{id}` | string | result or failure in Celery's format | result TTL |
+| `{q}:staged:{id}:{attempt}` | string | a result before its commit | 1 minute |
+| `{q}:events:{id}` | stream | state changes, for `/events` and the chaos run | with the record |
 | `{q}:changes` | channel | `id state` at every change after the first state | - |
 | `{q}:lane:{n}` | sorted set | queued ids by sequence number: position in O(log n) | until taken |
-| `{q}:clients` | hash | per client: its lane and its number of queued jobs | while it has any |
-| `{q}:owed` | hash | per queued id: bytes and owner, what leaves the totals with it | until taken |
-| `{q}:leases` | sorted set | running ids by the time their lease ends | until finished |
-| `{q}:marks` | hash | how far each lane has been taken (see heartbeat.lua) | for ever, 8 lanes |
-| `{q}:stats` | hash | sequence, counters, drain rate | for ever, bounded names |
-| `{q}:workers`, `{q}:workers-seen` | hash, sorted set | each worker's last report | 3 heartbeats |
+| `{q}:clients` | hash | for each client its lane and number of queued jobs | while it has any |
+| `{q}:owed` | hash | for each queued id its bytes and owner, to subtract later | until taken |
+| `{q}:leases` | sorted set | running ids by the end of their lease | until finished |
+| `{q}:marks` | hash | how far each lane has been taken (heartbeat.lua) | for ever, 8 lanes |
+| `{q}:stats` | hash | sequence number, counters, drain rate | for ever, bounded names |
+| `{q}:workers`, `{q}:workers-seen` | hash, sorted set | last report of each worker | 3 heartbeats |
 | `{q}:model` | string | the model served, as JSON | for ever |
 | `{q}:webhooks`, `{q}:webhook:{id}` | sorted set, hash | webhooks to send: when, what | 2 days |
-| `{q}:webhooks-parked:{bound}` | list | those that wait for the end of another send | 2 days |
-| `{q}:idem:{owner}:{digest}` | hash | which job an Idempotency-Key made | record TTL |
+| `{q}:webhooks-parked:{bound}` | list | webhooks that wait for another send to end | 2 days |
+| `{q}:idem:{owner}:{digest}` | hash | the job that an Idempotency-Key made | record TTL |
 | `{q}:dead`, `{q}:dead-bytes` | sorted set, hash | dead letters: ids, bytes | while there are any |
-| `{q}:dead:{id}`, `{q}:dead-image:{id}` | hash, string | one of them | `DEAD_TTL_SECONDS` |
-| `unacked*`, `_kombu.*`, `*.pidbox` | | kombu's own | |
+| `{q}:dead:{id}`, `{q}:dead-image:{id}` | hash, string | one dead letter | `DEAD_TTL_SECONDS` |
+| `{q}:rate/...` | any | `RATE_LIMIT`, written by the library `limits` | its window |
+| `unacked*`, `_kombu.*`, `*.pidbox` | any | kombu's own | |
 
-The scripts in `lua/` touch no other key. They reach several keys by name, so Redis Cluster is not
-supported; Sentinel and managed single-shard servers are.
+The scripts in `lua/` touch no other key; tests/integration/test_keys.py compares the table with
+what is there. The scripts reach several keys by name, so Redis Cluster is not supported; Sentinel
+and managed single-shard servers are.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
 LANES = 8
 """Lists that workers take from in turn; as many clients can have a backlog without meeting."""
 
+MAX_BATCHED_ID_BYTES = 64
+"""A job with a longer id never shares a forward pass. Ids made here have 36; only a Celery producer
+that chooses its own could make longer ones."""
+
+HEARTBEAT_SECONDS = 2.0
+"""How often a worker renews its leases. After three missed heartbeats it counts as absent."""
+
 TASK_NAME = "yolo.detect"
 
-_LUA = Path(__file__).with_name("lua")
 
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one service that Python uses; the scripts have the others."""
 
-def script(name: str) -> str:
-    """The text of one Lua script with the functions all of them share in front."""
-    return (_LUA / "common.lua").read_text() + (_LUA / f"{name}.lua").read_text()
+    queue: str
 
+    def lane_queue(self, lane: int) -> str:
+        """The Celery queue of a lane; lane 0 has the plain name."""
+        return self.queue if lane == 0 else f"{self.queue}.{lane}"
 
-def lane_queue(queue: str, lane: int) -> str:
-    """Name of the Celery queue of a lane; lane 0 has the plain name."""
-    return queue if lane == 0 else f"{queue}.{lane}"
+    def probe(self, worker: str) -> str:
+        return f"{self.queue}.probe.{worker}"
 
+    def job(self, task_id: str) -> str:
+        return f"{self.queue}:job:{task_id}"
 
-def job_key(queue: str, task_id: str) -> str:
-    return f"{queue}:job:{task_id}"
+    def image(self, task_id: str) -> str:
+        return f"{self.queue}:image:{task_id}"
 
+    def staged(self, task_id: str, attempt: int) -> str:
+        return f"{self.queue}:staged:{task_id}:{attempt}"
 
-def image_key(queue: str, task_id: str) -> str:
-    return f"{queue}:image:{task_id}"
+    def dead_letter(self, task_id: str) -> str:
+        return f"{self.queue}:dead:{task_id}"
 
+    def dead_image(self, task_id: str) -> str:
+        return f"{self.queue}:dead-image:{task_id}"
 
-def dead_image_key(queue: str, task_id: str) -> str:
-    return f"{queue}:dead-image:{task_id}"
+    @property
+    def dead(self) -> str:
+        return f"{self.queue}:dead"
 
+    @property
+    def changes(self) -> str:
+        return f"{self.queue}:changes"
 
-def staged_key(queue: str, task_id: str, attempt: int) -> str:
-    return f"{queue}:staged:{task_id}:{attempt}"
+    @property
+    def model(self) -> str:
+        return f"{self.queue}:model"
+
+    @property
+    def workers(self) -> str:
+        return f"{self.queue}:workers"
+
+    @property
+    def workers_seen(self) -> str:
+        return f"{self.queue}:workers-seen"
+
+    @property
+    def rate(self) -> str:
+        return f"{self.queue}:rate"
 
 
 def result_key(task_id: str) -> str:

@@ -1,40 +1,82 @@
-"""Owns how the Lua scripts of `lua/` run: alone, or in one round trip with plain commands."""
+"""Runs the Lua scripts of `lua/`, alone or in one round trip with plain commands.
+
+A script gets one argument, a JSON object; in Lua it is the table `arg`. What never changes while a
+process lives (bounds, times to live, number of lanes) is written into the script as constants.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import redis
 import redis.asyncio
 
-from shared.job.keys import script
+from shared.job.keys import HEARTBEAT_SECONDS, LANES, MAX_BATCHED_ID_BYTES
 from shared.redis_access.client import raise_refusal
+from shared.settings import Settings
 
 Command = tuple[Any, ...]
 """What `execute_command` takes."""
 
+_LUA = Path(__file__).with_name("lua")
+
+
+def script_text(name: str, settings: Settings) -> str:
+    """One script: constants, the functions that all scripts share, then its own lines."""
+    constants = "".join(f"local {name} = {value}\n" for name, value in _constants(settings).items())
+    return constants + (_LUA / "common.lua").read_text() + (_LUA / f"{name}.lua").read_text()
+
+
+def _constants(settings: Settings) -> dict[str, int]:
+    return {
+        "LANES": LANES,
+        "MAX_BATCHED_ID_BYTES": MAX_BATCHED_ID_BYTES,
+        "HEARTBEAT_MS": int(HEARTBEAT_SECONDS * 1000),
+        "LEASE_MS": int(settings.lease_seconds * 1000),
+        "MAX_ATTEMPTS": settings.max_attempts,
+        "MAX_QUEUE_JOBS": settings.max_queue_jobs,
+        "MAX_QUEUE_BYTES": settings.max_queue_bytes,
+        "MAX_QUEUE_MS": settings.max_queue_seconds * 1000,
+        "MAX_IMAGE_PIXELS": settings.max_image_pixels,
+        "RECORD_TTL_SECONDS": settings.record_ttl_seconds,
+        "RESULT_TTL_SECONDS": settings.result_ttl_seconds,
+        "DEAD_MAX_JOBS": settings.dead_max_jobs,
+        "DEAD_MAX_BYTES": settings.dead_max_bytes,
+        "DEAD_TTL_SECONDS": settings.dead_ttl_seconds,
+    }
+
 
 class LuaScripts:
-    """Scripts of one queue, blocking."""
+    """Scripts of one service, blocking."""
 
-    def __init__(self, client: Any, queue: str, *names: str) -> None:
-        self._client, self._queue = client, queue
-        self._scripts = {name: client.register_script(script(name)) for name in names}
+    def __init__(self, client: Any, settings: Settings, *names: str) -> None:
+        self._client, self._queue = client, settings.yolo_queue
+        self._scripts = {
+            name: client.register_script(script_text(name, settings)) for name in names
+        }
 
-    def run(self, name: str, *args: Any) -> Any:
-        return self._scripts[name](keys=[self._queue], args=list(args))
+    def run(self, name: str, **arguments: Any) -> Any:
+        return self._scripts[name](keys=[self._queue], args=[json.dumps(arguments)])
 
     def run_among(
-        self, name: str, *args: Any, before: Sequence[Command] = (), after: Sequence[Command] = ()
+        self,
+        name: str,
+        *,
+        before: Sequence[Command] = (),
+        after: Sequence[Command] = (),
+        **arg: Any,
     ) -> list[Any]:
-        """A script and plain commands around it, in one round trip: what each of them gave.
+        """Run a script and plain commands around it in one round trip; returns all replies.
 
-        redis-py's own scripts, in a pipeline, first ask the server whether it knows them."""
+        (redis-py's own scripts, in a pipeline, first ask the server whether it knows them.)
+        """
         script = self._scripts[name]
         while True:
             pipe = self._client.pipeline(transaction=False)
-            for command in (*before, ("EVALSHA", script.sha, 1, self._queue, *args), *after):
+            for command in (*before, _call(script, self._queue, arg), *after):
                 pipe.execute_command(*command)
             replies = pipe.execute(raise_on_error=False)
             try:
@@ -46,22 +88,29 @@ class LuaScripts:
 
 
 class AsyncLuaScripts:
-    """The asyncio twin of `LuaScripts`."""
+    """`LuaScripts` for asyncio."""
 
-    def __init__(self, client: redis.asyncio.Redis, queue: str, *names: str) -> None:
-        self._client, self._queue = client, queue
-        self._scripts = {name: client.register_script(script(name)) for name in names}
+    def __init__(self, client: redis.asyncio.Redis, settings: Settings, *names: str) -> None:
+        self._client, self._queue = client, settings.yolo_queue
+        self._scripts = {
+            name: client.register_script(script_text(name, settings)) for name in names
+        }
 
-    async def run(self, name: str, *args: Any) -> Any:
-        return await self._scripts[name](keys=[self._queue], args=list(args))
+    async def run(self, name: str, **arguments: Any) -> Any:
+        return await self._scripts[name](keys=[self._queue], args=[json.dumps(arguments)])
 
     async def run_among(
-        self, name: str, *args: Any, before: Sequence[Command] = (), after: Sequence[Command] = ()
+        self,
+        name: str,
+        *,
+        before: Sequence[Command] = (),
+        after: Sequence[Command] = (),
+        **arg: Any,
     ) -> list[Any]:
         script = self._scripts[name]
         while True:
             pipe = self._client.pipeline(transaction=False)
-            for command in (*before, ("EVALSHA", script.sha, 1, self._queue, *args), *after):
+            for command in (*before, _call(script, self._queue, arg), *after):
                 pipe.execute_command(*command)
             replies = await pipe.execute(raise_on_error=False)
             try:
@@ -70,3 +119,7 @@ class AsyncLuaScripts:
                 await self._client.script_load(script.script)
             else:
                 return replies
+
+
+def _call(script: Any, queue: str, arguments: dict[str, Any]) -> Command:
+    return ("EVALSHA", script.sha, 1, queue, json.dumps(arguments))

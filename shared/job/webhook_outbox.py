@@ -1,7 +1,7 @@
-"""Keeps the webhooks that wait in Redis until their receivers have them. Asyncio.
+"""Keeps webhooks in Redis until their receivers have them. Asyncio.
 
 The script that ends a job adds its webhook (`close` in common.lua), which outlives the job. Each
-step after that is one script on Redis' clock: `take`, then `write`, `retry` or `settle`.
+later step is one script on Redis' clock: `take`, then `write`, `retry` or `settle`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from shared.redis_access.client import bounded
 from shared.settings import Settings
 
 ROOM = "room"
-"""The bound of the gateway itself."""
+"""The bound on all sends of one gateway."""
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A webhook that was taken.
-
-    `attempt` counts from 1. It belongs to this taking: `write` and `retry` do nothing if the
-    webhook was taken again since. `payload` is None until it is written.
+    """A webhook that was taken, which is an attempt: `write` and `retry` do nothing if the webhook
+    was taken again since. `attempt` counts from 1. `payload` is None until it is written.
     """
 
     task_id: str
@@ -49,24 +47,28 @@ class WebhookOutbox:
         self._timeout_seconds = settings.redis_timeout_seconds
         self._lua = AsyncLuaScripts(
             client,
-            settings.yolo_queue,
+            settings,
             *("webhook_take", "webhook_write", "webhook_retry", "webhook_settle"),
         )
 
     async def take(
         self, lease_seconds: float, *, full: Sequence[str] = (), freed: Sequence[str] = ()
     ) -> Webhook | None:
-        """Take a webhook that is due; it comes back after `lease_seconds` if nothing else is done.
+        """Take a webhook that is due. It is due again after `lease_seconds` if nothing else is
+        done.
 
-        One that is within one of the `full` bounds waits until a later call says that a send has
-        ended there (`freed`, with a bound as often as sends have ended), or for a minute or so; one
-        that is not written yet is taken all the same. None if there is nothing to take.
+        A webhook at one of the `full` bounds waits until a later call says that a send has ended
+        there (`freed`: a bound for each send that ended), or for about a minute; a webhook that is
+        not written yet is taken all the same. None if there is nothing to take.
         """
         found: Any = b"more"
         while found == b"more":
             async with self._visit():
                 found = await self._lua.run(
-                    "webhook_take", int(lease_seconds * 1000), len(freed), *freed, *full
+                    "webhook_take",
+                    lease_ms=int(lease_seconds * 1000),
+                    freed=list(freed),
+                    full=list(full),
                 )
             freed = ()
         if not found:
@@ -77,20 +79,27 @@ class WebhookOutbox:
         )
 
     async def write(self, webhook: Webhook, payload: bytes) -> None:
-        """Keep what is sent, for every try. The webhook is due at once, its attempts begin."""
+        """Keep the text that every try sends. The webhook is due at once; its attempts begin."""
         async with self._visit():
-            await self._lua.run("webhook_write", webhook.task_id, webhook.attempt, payload)
+            await self._lua.run(
+                "webhook_write",
+                id=webhook.task_id,
+                attempt=webhook.attempt,
+                payload=payload.decode(),
+            )
 
     async def retry(self, webhook: Webhook, pause_seconds: float) -> None:
         """The attempt has failed; the next may begin after the pause."""
         pause_ms = int(pause_seconds * 1000)
         async with self._visit():
-            await self._lua.run("webhook_retry", webhook.task_id, webhook.attempt, pause_ms)
+            await self._lua.run(
+                "webhook_retry", id=webhook.task_id, attempt=webhook.attempt, pause_ms=pause_ms
+            )
 
     async def settle(self, webhook: Webhook) -> None:
         """The webhook was delivered or given up."""
         async with self._visit():
-            await self._lua.run("webhook_settle", webhook.task_id)
+            await self._lua.run("webhook_settle", id=webhook.task_id)
 
     def _visit(self) -> AbstractAsyncContextManager[None]:
         return bounded(self._timeout_seconds)

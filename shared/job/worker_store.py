@@ -1,39 +1,40 @@
-"""Owns the workers' side of a job's life: claim, renew, finish, abandon.
+"""A job's life as a worker sees it: claim, renew, finish, abandon. Blocking.
 
-Every transition is one Lua script (`lua/`), so it happens whole or not at all, and a transition
-that lost a race does nothing. Keys: job_keys.py. The gateway's side is job_intake.py.
+Every transition is one Lua script (`lua/`), so it happens as a whole or not at all, and a
+transition that lost a race does nothing. Keys: keys.py. The gateway's side: gateway_store.py.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
 from shared.errors import AttemptsExhausted, JobError, UndeliverableMessage
+from shared.job import images
 from shared.job.celery_result import failure_meta
-from shared.job.keys import dead_image_key, image_key, job_key, result_key, staged_key
+from shared.job.keys import Keys, result_key
 from shared.job.message import first_message, task_message
 from shared.job.record import Attempt, JobRecord, JobState, NewJob
-from shared.job.scripts import LuaScripts
-from shared.redis_access.client import UNAVAILABLE, connect
+from shared.job.scripts import Command, LuaScripts
+from shared.redis_access.client import connect
 from shared.settings import Settings
 
-STAGED_SECONDS = 60
-"""How long a result may take from its being set to its commit, right behind it."""
+Retry = Callable[[Callable[[], Any]], Any]
+"""Calls a function, perhaps several times, and returns what it returns."""
 
-HEARTBEAT_SECONDS = 2.0
-"""How often a worker renews its leases. Three missed ones count as absence."""
+STAGED_SECONDS = 60
+"""How long a result may wait for its commit, which follows at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a heartbeat found abandoned and took care of."""
+    """Jobs that a heartbeat found without a worker or a message, by what became of them."""
 
     requeued: int = 0
     dead: int = 0
@@ -41,202 +42,188 @@ class Recovered:
 
 
 class WorkerStore:
-    """Blocking; one instance a process (make it after the fork)."""
+    """One instance a process; make it after the fork.
+
+    Every method may raise one of `UNAVAILABLE`. All but `claim_more` are safe to repeat: a
+    transition that has happened already does nothing.
+    """
 
     def __init__(self, settings: Settings, *, timeout_seconds: float = 5.0) -> None:
         self._settings = settings
-        self._queue = settings.yolo_queue
+        self._retry: Retry = _once
+        self.keys = Keys(settings.yolo_queue)
         # Any: redis-py types every answer as a union of what all versions could give.
         self.redis: Any = connect(settings.redis_url, timeout_seconds=timeout_seconds)
-        self.images: Any = (
-            connect(settings.image_redis_url, timeout_seconds=timeout_seconds)
-            if settings.image_redis_url
-            else self.redis
-        )
         self._lua = LuaScripts(
             self.redis,
-            self._queue,
+            settings,
             *("accept", "claim", "claim_more", "finish", "abandon"),
-            *("heartbeat", "leave", "republish", "bury_message"),
+            *("heartbeat", "leave", "republish", "bury_message", "purge"),
         )
+
+    def retrying(self, retry: Retry) -> WorkerStore:
+        """This store, on the same connections, with every method that is safe to repeat going
+        through `retry`."""
+        store = copy(self)
+        store._retry = retry
+        return store
 
     # -- an attempt ---------------------------------------------------------------------------
 
     def claim(self, task_id: str, worker: str) -> Attempt | str:
         """Start an attempt, or say why not: `unknown`, `running` (elsewhere) or `finished`."""
-        settings = self._settings
-        here = self.images is self.redis
-        (status, *rest), *image = self._lua.run_among(
-            "claim",
-            task_id,
-            worker,
-            int(settings.lease_seconds * 1000),
-            settings.result_ttl_seconds,
-            settings.max_queue_seconds * 1000,
-            settings.record_ttl_seconds,
-            after=[("GET", image_key(self._queue, task_id))] if here else [],
-        )
-        if status != b"claimed":
-            return str(status.decode())
-        return _attempt(rest[1], *image)
+        after = [images.fetching(self.keys, task_id)]
+        (status, *rest), image = self._run_among("claim", after=after, id=task_id, worker=worker)
+        return _attempt(rest[1], image) if status == b"claimed" else str(status.decode())
 
     def claim_more(self, attempt: Attempt, worker: str, wanted: int) -> list[Attempt]:
         """Start the first attempts of up to `wanted` queued jobs that can share a forward pass with
         this one: the same parameters, from all lanes in turn. None if the attempt has lost its job.
 
-        Not safe to repeat: what an answer that was lost had claimed waits for its lease to run out.
+        Not safe to repeat, so it never retries: if the answer is lost, the claimed jobs wait for
+        their leases to run out.
         """
-        settings = self._settings
-        mates = self._lua.run(
-            "claim_more",
-            attempt.task_id,
-            attempt.number,
-            worker,
-            int(settings.lease_seconds * 1000),
-            settings.result_ttl_seconds,
-            settings.max_queue_seconds * 1000,
-            settings.record_ttl_seconds,
-            wanted,
-            settings.max_image_pixels,
+        claimed = self._lua.run(
+            "claim_more", id=attempt.task_id, attempt=attempt.number, worker=worker, wanted=wanted
         )
-        return [_attempt(flat) for flat in mates]
+        return [_attempt(flat) for flat in claimed]
 
     def accept(self, job: NewJob, *, adopt: bool = False) -> bool:
         """Store a job; False if the queue is full. `adopt`: Celery has delivered it already, with
-        its image inline, so that it takes no place in the queue's bounds and needs no message."""
-        key = image_key(self._queue, job.task_id)
-        self.images.set(key, job.image, ex=self._settings.record_ttl_seconds)
-        status, _ = self._lua.run("accept", *accept_arguments([job], self._settings, adopt=adopt))
+        its image inline, so it needs no message and no room in the queue."""
+        storing = images.storing(self.keys, job, self._settings.record_ttl_seconds)
+        arguments = accept_arguments([job], self._settings, adopt=adopt)
+        _, (status, _) = self._run_among("accept", before=[storing], **arguments)
         if status != b"accepted":
-            self.images.unlink(key)
+            self._execute(*images.dropping(self.keys, [job.task_id]))
         return bool(status == b"accepted")
 
     def refuse(self, task_id: str, error: JobError) -> None:
         """Answer an inline task that cannot become a job, where its producer waits for it."""
         meta, key = failure_meta(task_id, error), result_key(task_id)
-        self.redis.set(key, meta, ex=self._settings.result_ttl_seconds, nx=True)
-        self.redis.publish(key, meta)
+        self._execute("SET", key, meta, "EX", self._settings.result_ttl_seconds, "NX")
+        self._execute("PUBLISH", key, meta)
 
     def exists(self, task_id: str) -> bool:
         """Whether there is a record, in whatever state."""
-        return bool(self.redis.exists(job_key(self._queue, task_id)))
+        return bool(self._execute("EXISTS", self.keys.job(task_id)))
 
     def image(self, task_id: str) -> bytes | None:
-        """The upload as it came, or None if its key is gone."""
-        value = self.images.get(image_key(self._queue, task_id))
+        """The upload as it came, or None if it is gone."""
+        value = self._execute(*images.fetching(self.keys, task_id))
         return value if isinstance(value, bytes) else None
 
     def complete(self, attempt: Attempt, celery_meta: bytes) -> bool:
         """Commit a result. False if the attempt no longer holds the job: nothing was written."""
-        return self._finish(attempt, JobState.COMPLETED, celery_meta, None)
+        return self._finish(attempt, JobState.COMPLETED, celery_meta)
 
     def fail(self, attempt: Attempt, celery_meta: bytes, error: JobError) -> bool:
-        """Commit a failure that trying again cannot mend. False as with `complete`."""
-        return self._finish(attempt, JobState.FAILED, celery_meta, error)
+        """Commit a failure that another attempt could not change. False as with `complete`."""
+        return self._finish(attempt, JobState.FAILED, celery_meta, json.dumps(error.as_dict()))
 
     def _finish(
-        self, attempt: Attempt, state: JobState, celery_meta: bytes, error: JobError | None
+        self, attempt: Attempt, state: JobState, celery_meta: bytes, error: str = ""
     ) -> bool:
-        staged = staged_key(self._queue, attempt.task_id, attempt.number)
-        _, committed = self._lua.run_among(
-            "finish",
-            attempt.task_id,
-            attempt.number,
-            state.value,
-            staged,
-            json.dumps(error.as_dict()) if error else "",
-            self._settings.result_ttl_seconds,
-            before=[("SET", staged, celery_meta, "EX", STAGED_SECONDS)],
-        )
-        if committed == b"unstaged":
-            raise redis.TimeoutError("the result was gone before it could be committed")
-        if committed == b"committed" and self.images is not self.redis:
-            # Committed is committed; an image that stays behind goes with its time to live.
-            with suppress(*UNAVAILABLE):
-                self.images.unlink(image_key(self._queue, attempt.task_id))
-        return bool(committed == b"committed")
+        staged = self.keys.staged(attempt.task_id, attempt.number)
+
+        def finish() -> bool:
+            _, outcome = self._lua.run_among(
+                "finish",
+                before=[("SET", staged, celery_meta, "EX", STAGED_SECONDS)],
+                id=attempt.task_id,
+                attempt=attempt.number,
+                state=state.value,
+                staged=staged,
+                error=error,
+            )
+            if outcome == b"unstaged":
+                raise redis.TimeoutError("the result was gone before it could be committed")
+            return bool(outcome == b"committed")
+
+        return bool(self._retry(finish))
 
     def abandon(
         self, task_id: str, reason: str, *, attempt: int | None = None, worker: str = ""
     ) -> str:
-        """End an attempt that brought no outcome, named by its number or by its worker.
+        """End an attempt without an outcome. It is named by its number or by its worker.
 
         `reason` is `worker_lost`, `timeout` or `internal`. Returns `requeued`, `dead`, or `stale`
         if the attempt no longer held the job.
         """
-        settings = self._settings
-        error = AttemptsExhausted(reason, settings.max_attempts)
-        status, *rest = self._lua.run(
+        error = AttemptsExhausted(reason, self._settings.max_attempts)
+        held = {"attempt": attempt} if attempt is not None else {"worker": worker}
+        outcome = self._run(
             "abandon",
-            task_id,
-            "" if attempt is None else attempt,
-            worker,
-            reason,
-            task_message(task_id, self._queue),
-            settings.max_attempts,
-            settings.record_ttl_seconds,
-            settings.result_ttl_seconds,
-            failure_meta(task_id, error),
-            json.dumps(error.as_dict()),
-            settings.dead_ttl_seconds,
-            settings.dead_max_jobs,
-            settings.dead_max_bytes,
+            id=task_id,
+            **held,
+            reason=reason,
+            message=task_message(task_id, self.keys.queue),
+            meta=failure_meta(task_id, error).decode(),
+            error=json.dumps(error.as_dict()),
         )
-        if status == b"dead" and self.images is not self.redis:
-            source, letter = image_key(self._queue, task_id), dead_image_key(self._queue, task_id)
-            if self.images.exists(source):
-                self.images.rename(source, letter)
-                self.images.expire(letter, settings.dead_ttl_seconds)
-            for evicted in rest[0]:
-                self.images.unlink(dead_image_key(self._queue, evicted.decode()))
-        return str(status.decode())
-
-    def bury_message(self, text: str, why: str) -> None:
-        """Keep the text of a broker message that no job can come of."""
-        settings = self._settings
-        self._lua.run(
-            "bury_message",
-            f"message-{uuid.uuid4()}",
-            text,
-            json.dumps(UndeliverableMessage(why).as_dict()),
-            settings.dead_ttl_seconds,
-            settings.dead_max_jobs,
-            settings.dead_max_bytes,
-        )
+        return str(outcome.decode())
 
     # -- a worker -----------------------------------------------------------------------------
 
     def heartbeat(self, worker: str, report: dict[str, Any], running: Iterable[str]) -> Recovered:
-        """Renew the leases of `running`, report, and take care of what nobody holds any more."""
-        settings = self._settings
-        lost, vanished = self._lua.run(
-            "heartbeat",
-            worker,
-            json.dumps(report),
-            int(settings.lease_seconds * 1000),
-            int(HEARTBEAT_SECONDS * 1000),
-            settings.result_ttl_seconds,
-            settings.max_queue_seconds * 1000,
-            *running,
+        """Renew the leases of `running`, report, and recover what nobody holds any more."""
+        lost, vanished = self._run(
+            "heartbeat", worker=worker, report=json.dumps(report), running=list(running)
         )
         outcomes = [
             self.abandon(task_id.decode(), "worker_lost", attempt=int(number))
             for task_id, number in lost
         ]
-        republished = sum(
-            self._lua.run("republish", task_id, task_message(task_id.decode(), self._queue))
-            for task_id, _ in vanished
-        )
+        republished = sum(self._republish(task_id.decode()) for task_id in vanished)
         return Recovered(outcomes.count("requeued"), outcomes.count("dead"), republished)
+
+    def _republish(self, task_id: str) -> int:
+        message = task_message(task_id, self.keys.queue)
+        return int(self._run("republish", id=task_id, message=message))
 
     def describe_model(self, model: str, task: str, names: dict[int, str]) -> None:
         """Tell gateways which model is served, once it is loaded."""
         text = json.dumps({"model": model, "task": task, "names": names})
-        self.redis.set(f"{self._queue}:model", text)
+        self._execute("SET", self.keys.model, text)
 
     def leave(self, worker: str) -> None:
         """Take the worker off the list at once, rather than after three missed heartbeats."""
-        self._lua.run("leave", worker)
+        self._run("leave", worker=worker)
+
+    # -- dead letters ---------------------------------------------------------------------------
+
+    def bury_message(self, text: str, why: str) -> None:
+        """Keep the text of a broker message that cannot become a job."""
+        error = json.dumps(UndeliverableMessage(why).as_dict())
+        self._run("bury_message", id=f"message-{uuid.uuid4()}", text=text, error=error)
+
+    def purge(self, task_ids: Iterable[str]) -> int:
+        """Delete dead letters and their images; returns how many there were."""
+        return int(self._run("purge", ids=list(task_ids)))
+
+    # -- with retries where they are wanted -----------------------------------------------------
+
+    def _run(self, script: str, **arguments: Any) -> Any:
+        return self._retry(lambda: self._lua.run(script, **arguments))
+
+    def _run_among(
+        self,
+        script: str,
+        *,
+        before: Sequence[Command] = (),
+        after: Sequence[Command] = (),
+        **arguments: Any,
+    ) -> Any:
+        return self._retry(
+            lambda: self._lua.run_among(script, before=before, after=after, **arguments)
+        )
+
+    def _execute(self, *command: Any) -> Any:
+        return self._retry(lambda: self.redis.execute_command(*command))
+
+
+def _once(action: Callable[[], Any]) -> Any:
+    return action()
 
 
 def _attempt(flat: Sequence[bytes], image: bytes | None = None) -> Attempt:
@@ -247,31 +234,25 @@ def _attempt(flat: Sequence[bytes], image: bytes | None = None) -> Attempt:
 
 def accept_arguments(
     jobs: Sequence[NewJob], settings: Settings, *, adopt: bool = False
-) -> list[Any]:
-    """Arguments of accept.lua for jobs of one owner, in its order.
-
-    `adopt`: Celery has delivered the task already, so it needs no message.
-    """
-    first = jobs[0]
-    arguments: list[Any] = [
-        first.owner,
-        settings.record_ttl_seconds,
-        settings.max_queue_jobs,
-        settings.max_queue_bytes,
-        first.idempotency_key,
-        first.fingerprint,
-        int(not settings.image_redis_url),
-    ]
-    for job in jobs:
-        arguments += [
-            job.task_id,
-            len(job.image),
-            job.parameters.model_dump_json(),
-            job.width,
-            job.height,
-            job.content_type,
-            "" if adopt else first_message(job.task_id, settings.yolo_queue, job.traceparent),
-            job.webhook_url,
-            job.traceparent,
-        ]
-    return arguments
+) -> dict[str, Any]:
+    """Arguments of accept.lua for jobs of one owner."""
+    return {
+        "owner": jobs[0].owner,
+        "idempotency_key": jobs[0].idempotency_key,
+        "fingerprint": jobs[0].fingerprint,
+        "adopt": adopt,
+        "jobs": [
+            {
+                "id": job.task_id,
+                "bytes": len(job.image),
+                "params": job.parameters.model_dump_json(),
+                "width": job.width,
+                "height": job.height,
+                "content_type": job.content_type,
+                "message": first_message(job.task_id, settings.yolo_queue, job.traceparent),
+                "webhook_url": job.webhook_url,
+                "traceparent": job.traceparent,
+            }
+            for job in jobs
+        ],
+    }

@@ -1,4 +1,4 @@
-"""Owns how Redis is reached: one place for timeouts, retries and fail-over. URLs: redis_url.py."""
+"""Makes Redis clients: timeouts, retries and fail-over in one place. URLs are read in url.py."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import redis
 import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
+from pydantic import SecretStr
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.connection import DefaultParser
@@ -21,43 +22,50 @@ from shared.redis_access.url import RedisAddress, parse
 
 
 class WritesRefused(redis.ConnectionError):
-    """The server is there and takes nothing, which for this service is as good as away."""
+    """The server answers but refuses writes. This service treats it as unavailable."""
 
 
-# Teaches redis-py, and kombu by it, which replies say so: its disk is full (MISCONF); it is a
-# replica by now (READONLY, and UNBLOCKED to those who were waiting at that moment); it is cut off
-# from its replicas and about to be replaced, so that what it took would be lost (NOREPLICAS).
+# Teaches redis-py, and so kombu, which replies mean this: the disk is full (MISCONF); the server
+# has become a replica (READONLY, or UNBLOCKED for clients that were waiting at that moment); it is
+# cut off from its replicas and about to be replaced, so that writes would be lost (NOREPLICAS).
 DefaultParser.EXCEPTION_CLASSES |= dict.fromkeys(
     ("MISCONF", "READONLY", "UNBLOCKED", "NOREPLICAS"), WritesRefused
 )
 
-UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, OSError)
-"""What redis-py raises while the server is away, paused, loading its file or refusing to write."""
+UNAVAILABLE = (
+    redis.BusyLoadingError,
+    redis.ConnectionError,
+    redis.OutOfMemoryError,
+    redis.TimeoutError,
+    OSError,
+)
+"""What redis-py raises while the server is away, paused, loading its file, full or refuses
+writes."""
 
 MAX_CONNECTIONS = 64
-"""Of one gateway to one Redis."""
+"""From one gateway to Redis."""
 
 CONNECT_SECONDS = 5.0
 """Of a gateway's connection; a subscription that reconnects has no other bound."""
 
 SENTINEL_SECONDS = 0.4
-"""How long one sentinel may take to say who is primary. They are asked in turn, so that three fit
-into the time in which the gateway answers 503; one that answers is asked first from then on."""
+"""How long one sentinel may take to name the primary. They are asked in turn: three must fit into
+the time in which the gateway answers 503. One that answers is asked first from then on."""
 
 
-def connect(url: str, *, timeout_seconds: float) -> redis.Redis:
-    """A blocking client. Opens no connection yet. Fails within `timeout_seconds` a command."""
+def connect(url: SecretStr, *, timeout_seconds: float) -> redis.Redis:
+    """A blocking client. A command fails after `timeout_seconds`. Opens no connection yet."""
     options: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
-        # A connection that a restarted server closed is replaced once, at once; anything longer
-        # is for the caller to decide.
+        # A connection that a restarted server closed is replaced once, at once. Whether to wait
+        # longer is for the caller to decide.
         "retry": Retry(NoBackoff(), 1),
         "retry_on_error": [redis.ConnectionError],
     }
-    address = parse(url)
+    address = parse(url.get_secret_value())
     if not address.service:
-        return redis.Redis.from_url(url, **options)
+        return redis.Redis.from_url(url.get_secret_value(), **options)
     sentinel: Any = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
         list(address.nodes),
         sentinel_kwargs=sentinel_options(address),
@@ -71,12 +79,12 @@ def connect(url: str, *, timeout_seconds: float) -> redis.Redis:
     return client
 
 
-def connect_async(url: str) -> redis.asyncio.Redis:
-    """The asyncio twin of `connect`, without a timeout a command: who uses it bounds each visit to
-    Redis (`asyncio.timeout`), retries and reconnects included. redis-py would send each command
-    from a task made for it."""
+def connect_async(url: SecretStr) -> redis.asyncio.Redis:
+    """`connect` for asyncio, but without a timeout for each command: the caller bounds a whole
+    visit to Redis, retries and reconnects included (`bounded`). With a timeout, redis-py would make
+    a task for each command."""
     options: dict[str, Any] = {
-        # However many requests there are, Redis does one thing at a time; the rest wait here.
+        # Redis does one thing at a time. More requests wait here for a connection.
         "max_connections": MAX_CONNECTIONS,
         "timeout": None,
         "socket_timeout": None,
@@ -84,9 +92,10 @@ def connect_async(url: str) -> redis.asyncio.Redis:
         "retry": AsyncRetry(NoBackoff(), 1),
         "retry_on_error": [redis.ConnectionError],
     }
-    address = parse(url)
+    address = parse(url.get_secret_value())
     if not address.service:
-        pool = redis.asyncio.BlockingConnectionPool.from_url(url, **options)
+        secret = url.get_secret_value()
+        pool = redis.asyncio.BlockingConnectionPool.from_url(secret, **options)
         return redis.asyncio.Redis.from_pool(pool)
     sentinel: Any = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
         list(address.nodes),
@@ -105,7 +114,8 @@ def connect_async(url: str) -> redis.asyncio.Redis:
 class BlockingSentinelPool(
     redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool
 ):
-    """Connections to the primary of the moment, bounded and waited for as without Sentinel."""
+    """Connections to the current primary, with a bound that callers wait at, as without
+    Sentinel."""
 
     async def aclose(self) -> None:
         await super().aclose()
@@ -113,9 +123,9 @@ class BlockingSentinelPool(
 
 
 def sentinel_options(address: RedisAddress) -> dict[str, Any]:
-    """How the sentinels themselves are reached, by Celery and Flower too."""
+    """Options for connections to the sentinels themselves; Celery and Flower use them too."""
     return {
-        # None: redis-py's own three retries with pauses would hold up asking the next sentinel.
+        # None: redis-py's own three retries with pauses would delay asking the next sentinel.
         "retry": None,
         "socket_timeout": SENTINEL_SECONDS,
         "socket_connect_timeout": SENTINEL_SECONDS,
@@ -134,25 +144,25 @@ def _tls_options(address: RedisAddress) -> dict[str, Any]:
 
 @asynccontextmanager
 async def bounded(seconds: float) -> AsyncIterator[None]:
-    """A visit to Redis, retries and reconnects included, that takes so long at most.
+    """Bound a visit to Redis, retries and reconnects included.
 
-    Raises `StoreUnavailable` if Redis does not answer in time or has no memory left.
+    Raises `StoreUnavailable` if Redis does not answer in time, is full or refuses writes.
     """
     try:
         async with asyncio.timeout(seconds):
             yield
-    except (TimeoutError, redis.OutOfMemoryError, *UNAVAILABLE) as error:
-        # Where redis-py raises it, a local variable refers to it: a circle around all that the
-        # frames on the way hold, which may be an upload.
+    except (TimeoutError, *UNAVAILABLE) as error:
+        # A local variable of redis-py refers to the error: a reference cycle around everything that
+        # the frames on the way hold, which may be an upload.
         raise unavailable(error) from error.with_traceback(None)
 
 
 def raise_refusal(replies: list[Any]) -> None:
     """Raise the first error among a pipeline's replies, if there is one.
 
-    For `execute(raise_on_error=False)`: what redis-py raises by itself has the whole command in
-    its message, which for an upload of 3.5 MB takes half a second and 60 MB to write, and refers to
-    itself, so that the upload stays until the garbage collector comes.
+    For `execute(raise_on_error=False)`. The error that redis-py raises by itself has the whole
+    command in its message, which for an upload of 3.5 MB takes 0.5 s and 60 MB to write; and it
+    refers to itself, so that the upload stays in memory until the garbage collector runs.
     """
     refusals = [r.with_traceback(None) for r in replies if isinstance(r, redis.RedisError)]
     if refusals:
@@ -161,14 +171,14 @@ def raise_refusal(replies: list[Any]) -> None:
 
 
 def unavailable(error: Exception) -> StoreUnavailable:
-    """The project's error for one of `UNAVAILABLE` or for a server out of memory."""
+    """The project's error for one of `UNAVAILABLE`, in words for a client."""
     if isinstance(error, redis.OutOfMemoryError):
         return StoreUnavailable(
             "Redis has no memory left; try again later.", retry_after_seconds=10
         )
     if isinstance(error, WritesRefused):
         return StoreUnavailable(
-            "Redis takes no writes at this moment, its log says why; try again later.",
+            "Redis refuses writes at the moment (its log says why); try again later.",
             retry_after_seconds=10,
         )
     return StoreUnavailable("Redis does not answer; try again later.", retry_after_seconds=2)

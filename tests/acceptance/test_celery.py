@@ -37,7 +37,7 @@ def test_each_pool_process_holds_an_instance_of_its_own(stack: Stack) -> None:
     children = pool_pids(worker)
     assert len(children) == 2
     # Each process says so itself, after it has made its detector and predicted with it.
-    loaded = [int(pid) for pid in re.findall(r"\(pid (\d+)\) has its model", stack.logs())]
+    loaded = [int(pid) for pid in re.findall(r"\(pid (\d+)\) has loaded its model", stack.logs())]
     assert sorted(loaded) == sorted(children), "each child once, and the parent never"
     for pid in children:
         assert os.getpgid(pid) == pid, "signals to the service's group do not reach it"

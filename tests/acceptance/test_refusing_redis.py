@@ -37,13 +37,13 @@ def test_a_full_redis_ends_nobody(service: Stack) -> None:
         task_id = submit(client, sample())["task_id"]
         store.config_set("maxmemory", 1)
         os.kill(worker.pid, signal.SIGCONT)
-        said(service, "Redis does not take this")
+        said(service, "Redis is unavailable")
         # Its connections break, and a process is replaced.
         store.client_kill_filter(_type="normal", skipme=True)
         store.client_kill_filter(_type="pubsub", skipme=True)
         for pid in pool_pids(worker):
             os.kill(pid, signal.SIGKILL)
-        said(service, "has its model", times=2)
+        said(service, "has loaded its model", times=2)
         assert worker.poll() is None, service.logs()[-4000:]
 
         store.config_set("maxmemory", 0)
@@ -63,7 +63,7 @@ def test_a_redis_that_became_a_replica(service: Stack) -> None:
         store.replicaof("127.0.0.1", 1)
         answer = client.post("/predict/", files={"file": sample()})
         assert answer.status_code == 503, answer.text
-        assert "takes no writes" in answer.json()["detail"]
+        assert "refuses writes" in answer.json()["detail"]
         assert answer.json()["retryable"]
         said(service, "Connection to broker lost")
         assert worker.poll() is None, service.logs()[-4000:]

@@ -22,11 +22,14 @@ def test_a_process_that_replaces_a_dead_one_is_warm_before_it_is_ready(tmp_path:
             return others.pop() if others else 0
 
         second = wait_until(replacement, seconds=30, what="another process")
-        ready = f"(pid {second}) has its model"
+        ready = f"(pid {second}) has loaded its model"
         wait_until(lambda: ready in stack.logs(), seconds=60, what="it is ready")
         assert_warm_first(stack.logs(), second)
 
 
 def assert_warm_first(logs: str, pid: int) -> None:
-    warm, ready = logs.find(f"process {pid} is warm"), logs.find(f"(pid {pid}) has its model")
+    warm, ready = (
+        logs.find(f"process {pid} is warm"),
+        logs.find(f"(pid {pid}) has loaded its model"),
+    )
     assert 0 <= warm < ready

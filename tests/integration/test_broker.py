@@ -22,7 +22,9 @@ from yolo_queue.server.embedded_redis import EmbeddedRedis
 
 @pytest.fixture
 def server(settings: Settings) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(settings.redis_url, decode_responses=True) as client:
+    with redis.Redis.from_url(
+        settings.redis_url.get_secret_value(), decode_responses=True
+    ) as client:
         yield client
 
 

@@ -72,7 +72,7 @@ async def test_dead_letters_are_bounded_in_number_and_bytes(settings: Settings) 
 def dead(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "yolo_queue.cli.main", "dead", *arguments],
-        env={**os.environ, "REDIS_URL": settings.redis_url, "COLUMNS": "200"},
+        env={**os.environ, "REDIS_URL": settings.redis_url.get_secret_value(), "COLUMNS": "200"},
         capture_output=True,
         text=True,
         timeout=60,

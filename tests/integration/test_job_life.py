@@ -13,9 +13,9 @@ import redis
 from shared.errors import IdempotencyConflict, QueueFull, UndecodableImage
 from shared.job.celery_result import failure_meta, success_meta
 from shared.job.gateway_store import GatewayStore
-from shared.job.keys import LANES, result_key
+from shared.job.keys import HEARTBEAT_SECONDS, LANES, result_key
 from shared.job.record import Attempt, JobState
-from shared.job.worker_store import HEARTBEAT_SECONDS, WorkerStore
+from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
 from tests.support.jobs import claimed, job, state_of
 
@@ -378,7 +378,7 @@ async def test_ready_processes_are_forgotten_with_their_worker(
     store.leave("w2")
     assert (await gateway.queue()).ready_processes == 1, "one that leaves is off at once"
     # A worker that fell silent, with no other one left to notice.
-    store.redis.hset("yolo:stats", "slots_ms", int(time.time() * 1000 - 11_000))
+    store.redis.hset("yolo:stats", "ready_processes_ms", int(time.time() * 1000 - 11_000))
     assert (await gateway.queue()).ready_processes == 0
 
 

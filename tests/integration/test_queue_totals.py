@@ -145,7 +145,7 @@ async def test_messages_of_no_use_are_not_delivered(
     records = [(await gateway.accept(job()))[0] for _ in range(6)]
     for record in records[:4]:
         claimed(store, record.task_id)
-        assert store.abandon(record.task_id, "worker_lost") == "requeued"
+        assert store.abandon(record.task_id, "worker_lost", attempt=1) == "requeued"
         await gateway.cancel(record)
     foreign = json.dumps({"headers": {"id": "x"}, "origin": "gen1@elsewhere"})
     store.redis.lpush("yolo", foreign)

@@ -21,7 +21,7 @@ from worker.model.images import DecodedImage, Pixels
 from worker.model.openvino_network import OWN_NETWORKS, OpenVINONetwork
 from worker.model.runtimes import ServedModel, prepare
 from worker.model.weights import be_quiet_and_offline
-from worker.process import child as pool_process
+from worker.process import child, parent
 
 
 @pytest.fixture(scope="module")
@@ -163,12 +163,16 @@ def test_what_costs_speed_alone_does_not_keep_a_process_from_serving(
     assert detector.task == "detect"
 
 
-def test_the_first_job_finds_connection_and_script(cache: str, settings: Settings) -> None:
+def test_the_first_job_finds_connection_and_script(
+    cache: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = WorkerStore(settings)
     store.redis.script_flush()
     store.redis.connection_pool.disconnect()
-    detector = Detector(*openvino(cache), threads=1)
-    pool_process._describe_model(store, detector)
+    served, model = openvino(cache)
+    detector = Detector(served, model, threads=1)
+    monkeypatch.setattr(parent, "_parent", parent.Parent("w/1", model, parent.SharedMemory()))
+    child._describe_model(store, detector)
     opened = store.redis.info("stats")["total_connections_received"]
     assert store.redis.script_exists(store._lua._scripts["claim"].sha) == [True]
     assert store.claim("another", "worker") == "unknown"

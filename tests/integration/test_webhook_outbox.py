@@ -208,17 +208,17 @@ async def test_thousands_for_a_host_at_its_bound_hold_up_no_other_and_are_left_a
     client, number = gateway.redis, 3000
     pipe = client.pipeline(transaction=False)
     for n in range(number):
-        letter = {"url": "http://dead.example/", "owner": f"client {n}", "payload": "{}"}
-        pipe.hset(f"yolo:webhook:{n}", mapping={"attempts": 0, **letter})
+        webhook = {"url": "http://dead.example/", "owner": f"client {n}", "payload": "{}"}
+        pipe.hset(f"yolo:webhook:{n}", mapping={"attempts": 0, **webhook})
         pipe.zadd("yolo:webhooks", {str(n): n})
     await pipe.execute()
     other = await ended(gateway, "http://live.example/")
     looks: list[str] = []
     run = outbox._lua.run
 
-    async def counted(name: str, *args: Any) -> Any:
+    async def counted(name: str, **arguments: Any) -> Any:
         looks.append(name)
-        return await run(name, *args)
+        return await run(name, **arguments)
 
     monkeypatch.setattr(outbox._lua, "run", counted)
     webhook = await outbox.take(LEASE_SECONDS, full=["host:dead.example"])

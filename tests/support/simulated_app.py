@@ -11,18 +11,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shared.job.record import DetectParameters
 from shared.settings import Settings
-from worker import attempt as job_runner
+from worker import attempt
 from worker.app import app as app
 from worker.model import detector
 from worker.model.images import DecodedImage
 from worker.model.runtimes import ServedModel
-from worker.process import child as pool_process
+from worker.process import parent
 
 LATENCY_SECONDS = float(os.environ.get("SIMULATED_MS", "0")) / 1000
 _BLANK = np.zeros((4, 4, 3), np.uint8)
@@ -63,5 +64,8 @@ def _no_decode(image: bytes, **_: Any) -> DecodedImage:
 
 
 detector.Detector = SimulatedDetector  # type: ignore[assignment, misc]
-job_runner.decode = _no_decode  # type: ignore[attr-defined]
-pool_process.prepare_parent = lambda settings, hostname: pool_process.name_worker(hostname)
+attempt.decode = _no_decode  # type: ignore[attr-defined]
+# No weights, no PyTorch.
+parent.fetch = lambda *_, **__: True  # type: ignore[attr-defined]
+parent.prepare = lambda _: ServedModel(Path(), "simulated", Path())  # type: ignore[attr-defined]
+parent._import_heavy_modules = lambda _: None

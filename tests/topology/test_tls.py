@@ -156,7 +156,10 @@ def test_a_worker_says_so_in_its_log(service: Stack, proxy: TlsProxy) -> None:
         REDIS_URL=f"rediss://{LOGIN}localhost:{proxy.port}/2",
     )
     log = service.log("worker-distrustful")
-    for said in ("Cannot connect to rediss://", "waiting for it"):  # the parent, and its children
+    for said in (
+        "Cannot connect to rediss://",
+        "Redis is unavailable",
+    ):  # parent, children
         wait_until(lambda said=said: said in log.read_text(), seconds=30, what=said)
     assert log.read_text().count("CERTIFICATE_VERIFY_FAILED") >= 2
     worker.kill()

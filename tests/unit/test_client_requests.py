@@ -153,8 +153,8 @@ def test_arrays_are_sent_without_loss(tmp_path: Any) -> None:
 
 def test_the_client_stays_light() -> None:
     code = (
-        "import sys, yolo_queue; print(*[m for m in ('torch', 'cv2', 'numpy', 'redis', 'typer', 'api',"
-        " 'worker', 'shared') if m in sys.modules])"
+        "import sys, yolo_queue; print(*[m for m in ('torch', 'cv2', 'numpy', 'redis', 'typer',"
+        " 'api', 'worker', 'shared') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == ""

@@ -103,8 +103,8 @@ def test_the_limit_leaves_room_for_redis_and_for_health_checks() -> None:
     many = bounds(Settings(max_connections=500), 100_000)
     assert (many.connections, many.reserve, many.advice) == (500, 64, "MAX_CONNECTIONS")
     usual = bounds(Settings(), 1024).connections
-    elsewhere = Settings(image_redis_url="redis://other", rate_limit="1/second")
-    assert bounds(elsewhere, 1024).connections == usual - 2 * redis_client.MAX_CONNECTIONS
+    elsewhere = Settings(rate_limit="1/second")
+    assert bounds(elsewhere, 1024).connections == usual - redis_client.MAX_CONNECTIONS
     telling = Settings(webhook_secret="whsec_" + "A" * 32)
     assert bounds(telling, 1024).connections == usual - webhooks.MAX_SENDS
 

@@ -1,4 +1,9 @@
-"""Owns what the worker's parent does when a pool process dies in the middle of a job."""
+"""What happens when a pool process crashes or hangs: the parent notices, and ends the attempts of
+the jobs that it ran.
+
+Two mechanisms notice a crash. `AsynPool` does at once, when the process' files close. The lease of
+the job is the net below: it runs out if the parent died as well (heartbeat.py).
+"""
 
 from __future__ import annotations
 
@@ -6,26 +11,52 @@ import logging
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
+from celery.concurrency import asynpool, prefork
 from celery.worker.request import Request
 
-from shared.job.worker_store import WorkerStore
 from shared.logs import about_task
-from shared.redis_access.client import UNAVAILABLE
-from worker.celery_ext import heartbeat as presence
-from worker.process import child as pool_process
-from worker.process.mates import MATES_ATTEMPT
+from worker.celery_ext import heartbeat
+from worker.lost_attempt import end_lost_attempt
+from worker.process.parent import parent
+from worker.process.shared_memory import BATCH_ATTEMPT
 
 log = logging.getLogger("yolo_queue.worker")
 
+REAP_SECONDS = 0.1
+
+
+class AsynPool(asynpool.AsynPool):  # type: ignore[misc]
+    def _event_process_exit(self, hub: Any, proc: Any) -> None:
+        """A process closes its files a moment before it can be waited for. If Celery asks in
+        between, the process still counts as alive, and Celery asks again only at its next round, up
+        to 5 s later."""
+        before = set(self._pool)
+        super()._event_process_exit(hub, proc)
+        self._log_exits(before)
+        hub.call_later(REAP_SECONDS, self._reap)
+
+    def _reap(self) -> None:
+        before = set(self._pool)
+        self.maintain_pool()
+        self._log_exits(before)
+
+    def _log_exits(self, before: set[Any]) -> None:
+        for process in before - set(self._pool):
+            log.warning("pool process %s has ended; another one takes its place", process.pid)
+
+
+class TaskPool(prefork.TaskPool):  # type: ignore[misc]
+    Pool = AsynPool
+
 
 class JobRequest(Request):  # type: ignore[misc]
-    """Ends the attempt at once. Without it the lease would run out and do the same, later."""
+    """Ends the attempts of a process that died or was killed for its time limit."""
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         with about_task(self.id):
             super().on_timeout(soft, timeout)
             if not soft:
-                self._abandon("timeout")
+                self._end_attempts("timeout")
 
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
@@ -35,25 +66,15 @@ class JobRequest(Request):  # type: ignore[misc]
             error = getattr(exc_info.exception, "exc", exc_info.exception)
             # SystemExit is how billiard reports a process that left in the middle of a job.
             if isinstance(error, WorkerLostError | SystemExit):
-                self._abandon("worker_lost")
+                self._end_attempts("worker_lost")
 
-    def _abandon(self, reason: str) -> None:
-        store = presence.parent_store()
+    def _end_attempts(self, reason: str) -> None:
+        """Of the job that Celery knows of, and of those that shared its forward pass."""
+        store, worker = heartbeat.parent_store(), parent()
         if store is None:
             return
-        self._give_back(store, self.id, reason, worker=pool_process.worker_name())
-        if self.app.settings.micro_batch_jobs > 1:
-            for mate in pool_process.mates_of([self.id]):
-                with about_task(mate):
-                    self._give_back(store, mate, reason, attempt=MATES_ATTEMPT)
-
-    def _give_back(self, store: WorkerStore, task_id: str, reason: str, **held: Any) -> None:
-        try:
-            outcome = store.abandon(task_id, reason, **held)
-        except UNAVAILABLE:
-            log.warning("%s; its lease will run out", reason)
-        else:
-            log.warning("attempt ended by %s: %s", reason, outcome)
-            if outcome == "stale":  # it had its outcome before the process died
-                return
-        pool_process.parent_tally().ended(reason)
+        row = worker.memory.parent_row
+        end_lost_attempt(store, row, self.id, reason, worker=worker.name)
+        for other in worker.memory.batched_with([self.id]):
+            with about_task(other):
+                end_lost_attempt(store, row, other, reason, attempt=BATCH_ATTEMPT)

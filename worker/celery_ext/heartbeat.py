@@ -1,8 +1,8 @@
-"""Owns a worker's signs of life: a heartbeat that renews leases, reports ready processes, and
-recovers what others have lost.
+"""The heartbeat of a worker: renews leases, reports ready processes, recovers what others have
+lost.
 
-Runs on the timer of the worker parent's event loop: no thread, no separate janitor. Every worker
-does it, so work is recovered as long as one is alive.
+It runs on the timer of the parent's event loop: no thread, no process of its own. Every worker has
+one, so lost jobs are recovered as long as one worker is alive.
 """
 
 from __future__ import annotations
@@ -12,27 +12,29 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import redis
 from celery import bootsteps
 from celery.signals import worker_shutdown
 from celery.worker import state
 from kombu import Consumer, Exchange, Producer, Queue
 
-from shared.job.worker_store import HEARTBEAT_SECONDS, WorkerStore
+from shared.job.keys import HEARTBEAT_SECONDS
+from shared.job.worker_store import WorkerStore
 from shared.redis_access.client import UNAVAILABLE
-from worker.process import child as pool_process
+from worker.process.parent import parent
 
 log = logging.getLogger("yolo_queue.worker")
 
 CONSUMING_SECONDS = 10
-"""Without an echo for so long, an idle worker is not consuming."""
+"""An idle worker that has not received its own probe for so long does not consume."""
+PROBE_TTL_SECONDS = 60
 
 _store: WorkerStore | None = None
-_last_beat: tuple[dict[str, Any], float] = ({}, 0.0)
+_last_report: tuple[dict[str, Any], float] = ({}, 0.0)
 
 
 def parent_store() -> WorkerStore | None:
@@ -40,41 +42,45 @@ def parent_store() -> WorkerStore | None:
     return _store
 
 
-def last_beat() -> tuple[dict[str, Any], float]:
+def last_report() -> tuple[dict[str, Any], float]:
     """The report of the last heartbeat that Redis took and its time in epoch seconds; both empty
     before the first. Any thread may ask."""
-    return _last_beat
+    return _last_report
+
+
+def running_jobs(celery_jobs: Collection[str]) -> list[str]:
+    """The jobs that Celery knows of, and those that share a forward pass with them."""
+    return [*celery_jobs, *parent().memory.batched_with(celery_jobs)]
 
 
 def forget_cancelled(timer: Any) -> None:
     """Take cancelled entries out of a kombu timer.
 
-    Celery starts a timer for each job's time limit and cancels it when the job ends; kombu keeps a
+    Celery starts a timer for each job's time limit and cancels it when the job ends. Kombu keeps a
     cancelled entry, and what it refers to, until its time would have come: half a KB a job.
     """
-    queue = timer._queue  # kept: the event loop iterates over this very list
+    queue = timer._queue  # changed in place: the event loop iterates over this very list
     queue[:] = [event for event in queue if not event.entry.canceled]
     heapq.heapify(queue)
 
 
-class _LastBeats(threading.Thread):
-    """Keeps the leases of the jobs that a stopping worker finishes, until it has. Celery's event
-    loop, which beats before, does not run any more."""
+class _LastHeartbeats(threading.Thread):
+    """Keeps the leases of the jobs that a stopping worker still finishes. Celery's event loop,
+    which has the heartbeat before, does not run any more."""
 
-    def __init__(self, store: WorkerStore, running: list[str]) -> None:
-        super().__init__(daemon=True, name="last beats")
+    def __init__(self, store: WorkerStore, jobs: list[str]) -> None:
+        super().__init__(daemon=True, name="last heartbeats")
         self._store = store
-        self._running = running
+        self._jobs = jobs
         self._ended = threading.Event()
         worker_shutdown.connect(self._end)
 
     def run(self) -> None:
-        report = {**_last_beat[0], "ready": 0}
+        report = {**_last_report[0], "ready": 0}
         while True:
-            # To renew what has ended meanwhile does nothing.
-            mates = pool_process.mates_of(self._running)
-            with suppress(*UNAVAILABLE, redis.OutOfMemoryError):
-                self._store.heartbeat(pool_process.worker_name(), report, [*self._running, *mates])
+            # Renewing a job that has ended meanwhile does nothing.
+            with suppress(*UNAVAILABLE):
+                self._store.heartbeat(parent().name, report, running_jobs(self._jobs))
             if self._ended.wait(HEARTBEAT_SECONDS):
                 return
 
@@ -85,30 +91,29 @@ class _LastBeats(threading.Thread):
 
 
 def _leave(store: WorkerStore) -> None:
-    # If Redis is away, the entry goes by itself after three missed beats.
-    with suppress(*UNAVAILABLE, redis.OutOfMemoryError):
-        store.leave(pool_process.worker_name())
+    # If Redis is away, the entry expires after three missed heartbeats.
+    with suppress(*UNAVAILABLE):
+        store.leave(parent().name)
 
 
-class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Starts and stops with the consumer, so also around every reconnect to the broker."""
+class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts and stops with the consumer, so also around every reconnection to the broker."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)
         self._timer: Any = None
-        self._echo: Consumer | None = None
-        self._echoed_at = 0.0
+        self._probe_consumer: Consumer | None = None
+        self._probed_at = 0.0
         self._probe_pending = False
 
     def start(self, consumer: Any) -> None:
         global _store
-        settings = consumer.app.settings
         if _store is None:
-            # Short, since it holds up the event loop: a beat that fails is followed by another.
-            _store = WorkerStore(settings, timeout_seconds=1.5)
-        self._listen(consumer, settings.yolo_queue)
+            # Short, since it blocks the event loop: a heartbeat that fails is followed by another.
+            _store = WorkerStore(consumer.app.settings, timeout_seconds=1.5)
+        self._consume_probes(consumer, _store.keys.probe(parent().name))
         self._beat(consumer)
         self._timer = consumer.timer.call_repeatedly(HEARTBEAT_SECONDS, self._beat, (consumer,))
 
@@ -118,36 +123,35 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
             self._timer = None
         if _store is None:
             return
-        running = [request.id for request in list(state.active_requests)]
-        # An exit status, which may be 0, once the worker is told to stop.
+        jobs = [request.id for request in list(state.active_requests)]
+        # `should_stop` is an exit status, which may be 0, once the worker is told to stop.
         stopping = state.should_stop is not None and state.should_stop is not False
-        if running and stopping:
-            _LastBeats(_store, running).start()
+        if jobs and stopping:
+            _LastHeartbeats(_store, jobs).start()
             return
-        # Once the broker connection is closed, nobody takes work here.
+        # Once the broker connection is closed, this worker takes no jobs.
         _leave(_store)
 
-    def _listen(self, consumer: Any, queue: str) -> None:
-        """Consume a queue of one's own on the very channel that jobs come through: an echo there
-        proves that jobs would come too, which an answer to ping does not."""
+    def _consume_probes(self, consumer: Any, name: str) -> None:
+        """Consume a queue of this worker's own on the very channel that jobs come through. A probe
+        that arrives there proves that jobs would arrive too; an answer to ping does not."""
         channel = consumer.task_consumer.channel
-        name = f"{queue}.probe.{pool_process.worker_name()}"
         self._probe = Queue(name, Exchange(""), routing_key=name, durable=False)
-        self._echo = Consumer(
-            channel, [self._probe], callbacks=[self._heard], no_ack=True, accept=["json"]
+        self._probe_consumer = Consumer(
+            channel, [self._probe], callbacks=[self._on_probe], no_ack=True, accept=["json"]
         )
-        self._echo.consume()
+        self._probe_consumer.consume()
         self._producer = Producer(channel, exchange=Exchange(""), serializer="json")
         self._probe_pending = False
-        self._echoed_at = time.monotonic()
+        self._probed_at = time.monotonic()
 
-    def _heard(self, body: Any, message: Any) -> None:
+    def _on_probe(self, body: Any, message: Any) -> None:
         self._probe_pending = False
-        self._echoed_at = time.monotonic()
+        self._probed_at = time.monotonic()
 
     def _beat(self, consumer: Any) -> None:
-        global _last_beat
-        if error := pool_process.load_error():
+        global _last_report
+        if error := parent().memory.load_error:
             log.critical("yolo-queue worker: %s", error)
             consumer.controller.exitcode = os.EX_CONFIG
             state.should_terminate = True  # not should_stop: it would wait for the children
@@ -156,17 +160,14 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
         if store is None:
             return
         forget_cancelled(consumer.timer)
-        running = [request.id for request in list(state.active_requests)]
-        mates: list[str] = []
-        if consumer.app.settings.micro_batch_jobs > 1:
-            mates = pool_process.mates_of(running)
+        celery_jobs = [request.id for request in list(state.active_requests)]
+        jobs = running_jobs(celery_jobs)
         try:
-            report = self._report(consumer, len(running))
-            report["running"] += len(mates)
-            recovered = store.heartbeat(pool_process.worker_name(), report, [*running, *mates])
-            _last_beat = (report, time.time())
-            self._probe_if_due(store)
-        except (*UNAVAILABLE, redis.OutOfMemoryError) as error:
+            report = self._report(consumer, len(celery_jobs), len(jobs))
+            recovered = store.heartbeat(parent().name, report, jobs)
+            _last_report = (report, time.time())
+            self._send_probe(store)
+        except UNAVAILABLE as error:
             log.warning("no heartbeat: %s", error)
             return
         if recovered.requeued or recovered.dead or recovered.republished:
@@ -177,26 +178,25 @@ class Presence(bootsteps.StartStopStep):  # type: ignore[misc]
                 recovered.republished,
             )
 
-    def _report(self, consumer: Any, running: int) -> dict[str, Any]:
+    def _report(self, consumer: Any, busy_processes: int, jobs: int) -> dict[str, Any]:
         live = {process.pid for process in consumer.pool._pool._pool}
-        loaded = len(live & pool_process.loaded_pids())
-        idle_seconds = time.monotonic() - self._echoed_at
-        consuming = running >= loaded or idle_seconds < CONSUMING_SECONDS
+        loaded = len(live & parent().memory.loaded_pids())
+        idle_seconds = time.monotonic() - self._probed_at
+        consuming = busy_processes >= loaded or idle_seconds < CONSUMING_SECONDS
         if not consuming and loaded:
             log.warning("not consuming for %.0f s although the broker answers", idle_seconds)
-        settings = consumer.app.settings
         return {
             "processes": len(live),
             "loaded": loaded,
             "ready": loaded if consuming else 0,
-            "running": running,
+            "running": jobs,
             "consuming": consuming,
-            "model": Path(settings.yolo_model).name,
+            "model": Path(consumer.app.settings.yolo_model).name,
         }
 
-    def _probe_if_due(self, store: WorkerStore) -> None:
+    def _send_probe(self, store: WorkerStore) -> None:
         if not self._probe_pending:
             self._producer.publish({}, routing_key=self._probe.name)
-            # The queue of a worker that died must not stay behind.
-            store.redis.expire(self._probe.name, 60)
+            # The probe of a worker that died must not stay behind.
+            store.redis.expire(self._probe.name, PROBE_TTL_SECONDS)
             self._probe_pending = True

@@ -18,6 +18,7 @@ import redis
 from kombu.asynchronous import get_event_loop
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
+from pydantic import SecretStr
 
 from shared.redis_access.client import sentinel_options
 from shared.redis_access.url import RedisAddress, parse
@@ -177,9 +178,9 @@ def _end_poll(channel: Any) -> None:
 _VERIFY = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 
 
-def broker_settings(url: str, transport_options: dict[str, Any]) -> dict[str, Any]:
+def broker_settings(url: SecretStr, transport_options: dict[str, Any]) -> dict[str, Any]:
     """Celery's settings for broker and result backend."""
-    address = parse(url)
+    address = parse(url.get_secret_value())
     celery_url = _celery_url(address)
     transport = {"socket_connect_timeout": SOCKET_SECONDS, "socket_timeout": SOCKET_SECONDS}
     where: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Owns the worker's `/metrics`: what its pool processes counted, served by the parent.
+"""Serves a worker's `/metrics` from its parent: what its pool processes counted.
 
 The server is a thread of the parent, and the parent forks a new pool process when one dies. That
 is safe here because nothing that the thread may hold at that moment is used in a child: it reads
@@ -26,7 +26,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from shared.errors import StartupError
-from worker.process.counters import BUCKETS_SECONDS, STAGES, Histogram, Totals
+from worker.process.shared_memory import BUCKETS_SECONDS, STAGES, Counters, Histogram
 
 log = logging.getLogger("yolo_queue.worker")
 
@@ -35,12 +35,12 @@ _BOUNDS = (*map(str, BUCKETS_SECONDS), "+Inf")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a scrape is made of. `report` and `beat_at` (epoch seconds) are of the last heartbeat
-    that Redis took; both are empty before the first."""
+    """What a scrape is made of. `report` and `reported_at` (epoch seconds) are of the last
+    heartbeat that Redis took; both are empty before the first."""
 
-    totals: Totals
+    counters: Counters
     report: Mapping[str, Any]
-    beat_at: float
+    reported_at: float
     model: str
     runtime: str
 
@@ -53,7 +53,7 @@ class WorkerCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         now = self._snapshot()
-        yield from _counted(now.totals)
+        yield from _counted(now.counters)
         for name, text, field in (
             ("processes", "Pool processes alive.", "processes"),
             ("processes_loaded", "Pool processes that have loaded their model.", "loaded"),
@@ -65,7 +65,7 @@ class WorkerCollector(Collector):
         yield GaugeMetricFamily(
             "yolo_queue_worker_heartbeat_timestamp_seconds",
             "When Redis last took a heartbeat of this worker, since the epoch; 0: never.",
-            value=now.beat_at,
+            value=now.reported_at,
         )
         yield InfoMetricFamily(
             "yolo_queue_worker_model",
@@ -74,26 +74,26 @@ class WorkerCollector(Collector):
         )
 
 
-def _counted(totals: Totals) -> Iterable[Metric]:
+def _counted(counters: Counters) -> Iterable[Metric]:
     stages = HistogramMetricFamily(
         "yolo_queue_worker_stage_seconds",
         "Time of completed jobs in each stage; `queue`: from being accepted to being started.",
         labels=["stage"],
     )
     for stage in STAGES:
-        stages.add_metric([stage], *_buckets(totals.histograms[stage]))
+        stages.add_metric([stage], *_buckets(counters.histograms[stage]))
     yield stages
     whole = HistogramMetricFamily(
         "yolo_queue_worker_job_seconds", "Time of completed jobs from being accepted.", labels=[]
     )
-    whole.add_metric([], *_buckets(totals.histograms["total"]))
+    whole.add_metric([], *_buckets(counters.histograms["total"]))
     yield whole
     attempts = CounterMetricFamily(
         "yolo_queue_worker_attempts",
         "Attempts that ended here, by outcome.",
         labels=["outcome"],
     )
-    for outcome, count in totals.outcomes.items():
+    for outcome, count in counters.outcomes.items():
         attempts.add_metric([outcome], count)
     yield attempts
     for name, text, key in (
@@ -103,7 +103,7 @@ def _counted(totals: Totals) -> Iterable[Metric]:
         ("batches", "Micro-batches: two jobs or more in one forward pass.", "batches"),
         ("batch_jobs", "Jobs that ran in micro-batches.", "batch_jobs"),
     ):
-        yield CounterMetricFamily(f"yolo_queue_worker_{name}", text, value=totals.totals[key])
+        yield CounterMetricFamily(f"yolo_queue_worker_{name}", text, value=counters.totals[key])
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:

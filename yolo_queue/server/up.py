@@ -72,7 +72,7 @@ def _serve(
     _announce(settings, model, auth, server)
     environment = {
         **os.environ,
-        "REDIS_URL": server.url if server else settings.redis_url,
+        "REDIS_URL": server.url if server else settings.redis_url.get_secret_value(),
         "YOLO_MODEL": model.path,
         "FLOWER_BASIC_AUTH": auth,
         "PYTHONUNBUFFERED": "1",

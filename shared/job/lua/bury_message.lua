@@ -1,6 +1,5 @@
--- Keep a broker message that no job can come of, among the dead letters.
--- ARGV: letter_id text error dead_ttl dead_max_jobs dead_max_bytes
-bury(ARGV[1], #ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]),
-  'task_id', ARGV[1], 'owner', '', 'params', '{}', 'content_type', 'application/json',
-  'history', '[]', 'error', ARGV[3], 'message', ARGV[2])
+-- Keep a broker message that cannot become a job, among the dead letters.
+-- arg: id (of the dead letter), text, error (JSON text)
+keep_dead_letter(arg.id, #arg.text, 'task_id', arg.id, 'owner', '', 'params', '{}',
+  'content_type', 'application/json', 'history', '[]', 'error', arg.error, 'message', arg.text)
 return 1

@@ -1,3 +1,3 @@
--- What has happened to a job since an event, and how it stands now. ARGV: id last_event_id
-local after = ARGV[2] == '' and '-' or '(' .. ARGV[2]
-return {redis.call('XRANGE', P .. ':events:' .. ARGV[1], after, '+'), view(ARGV[1])}
+-- What has happened to a job since an event, and its state now. arg: id, after (id of the event, or '')
+local after = arg.after == '' and '-' or '(' .. arg.after
+return {redis.call('XRANGE', P .. ':events:' .. arg.id, after, '+'), view(arg.id)}

@@ -1,35 +1,32 @@
 -- Start attempts at queued jobs that can share a forward pass with one that this worker has claimed.
--- A mate goes ahead of jobs that wait before it, so the lane's mark (heartbeat.lua) stays.
--- ARGV: id attempt worker lease_ms result_ttl max_queue_ms record_ttl wanted max_pixels
--- Returns the mates' records, each flat.
-local id, worker, lease_ms = ARGV[1], ARGV[3], tonumber(ARGV[4])
-local result_ttl, max_queue_ms, record_ttl = ARGV[5], tonumber(ARGV[6]), ARGV[7]
-local LONGEST_ID = 64 -- what the parent's board of running jobs holds (worker/process/mates.py)
+-- They go ahead of jobs that wait before them, so the lane's mark (heartbeat.lua) stays.
+-- arg: id, attempt, worker, wanted
+-- Returns the records of the jobs that were claimed, each flat.
 local SPARE = 16 -- entries of a lane that are looked at beyond as many as are wanted
 
-local mates = {}
-local job = redis.call('HMGET', job_key(id), 'state', 'attempts', 'params', 'lane', 'width', 'height')
-if job[1] ~= 'processing' or job[2] ~= ARGV[2] then return mates end
+local claimed = {}
+local job = redis.call('HMGET', job_key(arg.id), 'state', 'attempts', 'params', 'lane', 'width', 'height')
+if job[1] ~= 'processing' or tonumber(job[2]) ~= arg.attempt then return claimed end
 -- All pictures of a batch are decoded at once, in the memory that the largest single one may take. A
--- job of unknown size is a dead letter that is tried again: it runs alone.
+-- job of unknown size is a retried dead letter: it runs alone.
 local pixels = tonumber(job[5]) * tonumber(job[6])
-if pixels == 0 then return mates end
-local room = tonumber(ARGV[9]) - pixels
+if pixels == 0 then return claimed end
+local room = MAX_IMAGE_PIXELS - pixels
 
 -- What waits is shared with the other pool processes: two jobs on two of them beat a batch of two.
 local share = math.ceil((queued_jobs() + 1) / math.max(1, ready_processes())) - 1
-local wanted = math.min(tonumber(ARGV[8]), share)
+local wanted = math.min(arg.wanted, share)
 
--- Only first attempts: a job that was lost may be what killed its process, and its mates with it.
+-- First attempts alone: a job that was lost may be what killed its process, and the batch with it.
 local function joins(other)
-  if #other > LONGEST_ID or expire_if_overdue(other, result_ttl, max_queue_ms) then return false end
+  if #other > MAX_BATCHED_ID_BYTES or expire_if_overdue(other) then return false end
   local its = redis.call('HMGET', job_key(other), 'state', 'attempts', 'params', 'width', 'height',
     'lane')
   if its[1] ~= 'queued' or its[2] ~= '0' or its[3] ~= job[3] then return false end
   local size = tonumber(its[4]) * tonumber(its[5])
   if size == 0 or size > room then return false end
   room = room - size
-  start_attempt(other, its[6], worker, lease_ms, record_ttl)
+  start_attempt(other, its[6], arg.worker)
   return true
 end
 
@@ -45,25 +42,25 @@ local function next_of(lane)
   end
 end
 
--- One of each lane in turn, the next lane first: fair share stays.
+-- One of each lane in turn, the next lane first, so that fair share stays.
 local taken, found = {}, wanted > 0
 while found do
   found = false
   for step = 1, LANES do
     local lane = (tonumber(job[4]) + step) % LANES
-    local other = #mates < wanted and next_of(lane)
+    local other = #claimed < wanted and next_of(lane)
     if other then
       found = true
-      mates[#mates + 1] = redis.call('HGETALL', job_key(other))
+      claimed[#claimed + 1] = redis.call('HGETALL', job_key(other))
       taken[lane] = taken[lane] or {left = 0}
       taken[lane][other], taken[lane].left = true, taken[lane].left + 1
     end
   end
 end
 
--- Their messages are at the end of the lists that is taken from next. One that is not found there
--- (another worker has it in hand, or it is written otherwise) is dropped by whoever gets it, since
--- the job is running; but that takes a pool process 3 ms, more than a batch saves.
+-- Remove their messages, which are near the end of the lists that is taken from next. A message that
+-- is not found there (another worker has it, or it is written otherwise) is dropped by whoever gets
+-- it, since the job is running; but that takes a pool process 3 ms, more than a batch saves.
 for lane, of_lane in pairs(taken) do
   local list, at = list_key(lane), 0
   while of_lane.left > 0 and at < wanted + SPARE do
@@ -77,4 +74,4 @@ for lane, of_lane in pairs(taken) do
     end
   end
 end
-return mates
+return claimed

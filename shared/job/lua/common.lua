@@ -1,18 +1,34 @@
--- Put in front of every other script. P is the key prefix; the key table is in job_keys.py.
--- Time is always the server's: one clock for every gateway and worker.
+-- Stands in front of every other script, behind the constants that scripts.py writes: LANES,
+-- MAX_BATCHED_ID_BYTES, HEARTBEAT_MS, LEASE_MS, MAX_ATTEMPTS, MAX_QUEUE_JOBS, MAX_QUEUE_BYTES,
+-- MAX_QUEUE_MS, MAX_IMAGE_PIXELS, RECORD_TTL_SECONDS, RESULT_TTL_SECONDS, DEAD_MAX_JOBS,
+-- DEAD_MAX_BYTES, DEAD_TTL_SECONDS.
+-- P is the prefix of all keys; the table of keys is in keys.py. `arg` is the script's argument.
+-- The time is always the server's: one clock for every gateway and worker.
 local P = KEYS[1]
+local arg = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local now = math.floor(now_us / 1000)
 
-local LANES = 8
 local function lane_key(lane) return P .. ':lane:' .. lane end
 local function list_key(lane) if tonumber(lane) == 0 then return P end return P .. '.' .. lane end
 local function job_key(id) return P .. ':job:' .. id end
-local function image_key(id) return P .. ':image:' .. id end
-local function dead_image_key(id) return P .. ':dead-image:' .. id end
+local function result_key(id) return 'celery-task-meta-' .. id end
+local function webhook_key(id) return P .. ':webhook:' .. id end
 local function stat(name) return tonumber(redis.call('HGET', P .. ':stats', name) or '0') or 0 end
 local function count(name, by) redis.call('HINCRBY', P .. ':stats', name, by or 1) end
+
+-- Uploads: the scripts' side of images.py.
+local function image_key(id) return P .. ':image:' .. id end
+local function dead_image_key(id) return P .. ':dead-image:' .. id end
+local function has_image(id) return redis.call('EXISTS', image_key(id)) == 1 end
+local function drop_image(id) redis.call('UNLINK', image_key(id)) end
+local function keep_dead_image(id)
+  if has_image(id) then
+    redis.call('RENAME', image_key(id), dead_image_key(id))
+    redis.call('EXPIRE', dead_image_key(id), DEAD_TTL_SECONDS)
+  end
+end
 
 -- Every state of a job goes to its own stream, kept with the job, so that a client can resume.
 local function record_event(id, state, ttl, ...)
@@ -21,21 +37,21 @@ local function record_event(id, state, ttl, ...)
   redis.call('EXPIRE', stream, ttl)
 end
 
--- Every change of it, also to the one channel that gateways listen to.
+-- A change of state also goes to the one channel that gateways listen to.
 local function announce(id, state, ttl, ...)
   record_event(id, state, ttl, ...)
   redis.call('PUBLISH', P .. ':changes', id .. ' ' .. state)
 end
 
--- What a queued job counts for stands beside its lane, as `bytes owner`, and not in its record alone:
--- where the record is lost, what it took must be given back all the same.
+-- What a queued job adds to the totals is kept in `owed` as `bytes owner`, besides its record: if the
+-- record is lost, its part of the totals must still be subtracted.
 local function leave_queue(id, lane)
   if redis.call('ZREM', lane_key(lane), id) == 0 then return end
   local bytes, owner = string.match(redis.call('HGET', P .. ':owed', id) or '', '^(%d+) (.*)$')
   redis.call('HDEL', P .. ':owed', id)
   if not bytes then  -- accepted by a gateway of an earlier version
     bytes, owner = unpack(redis.call('HMGET', job_key(id), 'bytes', 'owner'))
-    if not bytes then return end  -- recount.lua finds out
+    if not bytes then return end  -- recount.lua corrects the totals
   end
   count('queued_bytes', -bytes)
   local left = redis.call('HINCRBY', P .. ':clients', owner .. '|jobs', -1)
@@ -44,22 +60,21 @@ local function leave_queue(id, lane)
   end
 end
 
--- A client keeps the lane it has jobs in; a client without jobs gets the shortest lane. Workers
+-- A client keeps the lane in which it has jobs; a client without jobs gets the shortest lane. Workers
 -- take from the lanes in turn, so that a long backlog of one client does not delay the others.
 local function lane_of(owner)
   local lane = redis.call('HGET', P .. ':clients', owner .. '|lane')
   if lane then return tonumber(lane) end
   local shortest, length = 0, nil
   for i = 0, LANES - 1 do
-    local cards = redis.call('ZCARD', lane_key(i))
-    if length == nil or cards < length then shortest, length = i, cards end
+    local jobs = redis.call('ZCARD', lane_key(i))
+    if length == nil or jobs < length then shortest, length = i, jobs end
     if length == 0 then break end
   end
   return shortest
 end
 
--- The record has no time to live until the job ends. Nothing may be left waiting for a job whose
--- record is gone.
+-- The record has no time to live until the job ends: nothing may wait for a job whose record is gone.
 local function join_queue(id, lane, owner, bytes, seq)
   redis.call('PERSIST', job_key(id))
   redis.call('ZADD', lane_key(lane), seq, id)
@@ -77,27 +92,27 @@ end
 
 -- To be called whenever a worker reports or leaves.
 local function sum_ready_processes()
-  local slots = 0
+  local ready = 0
   for _, report in ipairs(redis.call('HVALS', P .. ':workers')) do
-    slots = slots + (cjson.decode(report).ready or 0)
+    ready = ready + (cjson.decode(report).ready or 0)
   end
-  redis.call('HSET', P .. ':stats', 'slots', slots, 'slots_ms', now)
+  redis.call('HSET', P .. ':stats', 'ready_processes', ready, 'ready_processes_ms', now)
 end
 
--- Ready pool processes, as they were last summed up; 0 when no worker has reported for long.
+-- Ready pool processes as last summed up; 0 when no worker has reported for long.
 local function ready_processes()
-  if now - stat('slots_ms') > 10000 then return 0 end
-  return stat('slots')
+  if now - stat('ready_processes_ms') > 10000 then return 0 end
+  return stat('ready_processes')
 end
 
 -- Microseconds between two finished jobs while there is a backlog. Measured if there was one in
 -- the last 30 s, else derived from the mean run time; 0 when nothing is known yet.
 local function drain_interval_us()
-  local slots = ready_processes()
-  if slots > 0 and now - stat('drain_ms') < 30000 and stat('drain_us') > 0 then
+  local ready = ready_processes()
+  if ready > 0 and now - stat('drain_ms') < 30000 and stat('drain_us') > 0 then
     return stat('drain_us')
   end
-  if slots > 0 then return stat('run_us') / slots end
+  if ready > 0 then return stat('run_us') / ready end
   return 0
 end
 
@@ -114,36 +129,33 @@ local function position_of(id, lane)
   return position
 end
 
-local function result_key(id) return 'celery-task-meta-' .. id end
-
--- A job that leaves the queue or the workers for good. Its result, if any, is under its key by now:
--- it gets there in the same step as the state, so neither is seen alone.
-local function close(id, state, ttl, ...)
+-- A job leaves the queue or the workers for good. Its result, if any, is under its key by now: it gets
+-- there in the same step as the state, so neither is seen without the other.
+local function close(id, state, ...)
   local key, result = job_key(id), result_key(id)
-  redis.call('UNLINK', image_key(id))
+  drop_image(id)
   redis.call('HSET', key, 'state', state, 'finished_ms', now, ...)
-  redis.call('EXPIRE', key, ttl)
-  redis.call('EXPIRE', result, ttl)
+  redis.call('EXPIRE', key, RESULT_TTL_SECONDS)
+  redis.call('EXPIRE', result, RESULT_TTL_SECONDS)
   -- Only a Celery producer that waits for its result listens; do not copy a picture for nobody.
   if redis.call('PUBSUB', 'NUMSUB', result)[2] > 0 then
     local meta = redis.call('GET', result)
     if meta then redis.call('PUBLISH', result, meta) end
   end
   count('jobs:' .. state)
-  announce(id, state, ttl)
+  announce(id, state, RESULT_TTL_SECONDS)
   local hook = redis.call('HMGET', key, 'webhook_url', 'owner')
   if hook[1] then
-    -- Outlives the job, since its receiver may be away for longer than that.
-    local letter = P .. ':webhook:' .. id
-    redis.call('HSET', letter, 'url', hook[1], 'owner', hook[2], 'attempts', 0)
-    redis.call('EXPIRE', letter, 2 * 86400)
+    -- The webhook outlives the job: its receiver may be away for longer.
+    redis.call('HSET', webhook_key(id), 'url', hook[1], 'owner', hook[2], 'attempts', 0)
+    redis.call('EXPIRE', webhook_key(id), 2 * 86400)
     redis.call('ZADD', P .. ':webhooks', now, id)
   end
 end
 
--- Drop the messages that are next in a lane and of no use: their jobs have ended, or run already. A
--- pool process would take milliseconds for each of them.
-local LONG_MESSAGE = 8192 -- bytes: a task that brings its image along, which is not ours to drop
+-- Drop the messages at the head of a lane whose jobs have ended or run already. A pool process would
+-- spend milliseconds on each of them.
+local LONG_MESSAGE = 8192 -- bytes: a task that carries its image inline, which is not ours to drop
 local function drop_leftovers(lane)
   for _ = 1, 1000 do
     local message = redis.call('LINDEX', list_key(lane), -1)
@@ -155,24 +167,24 @@ local function drop_leftovers(lane)
   end
 end
 
-local function expire_if_overdue(id, ttl, max_queue_ms)
+local function expire_if_overdue(id)
   local job = redis.call('HMGET', job_key(id), 'state', 'created_ms', 'lane')
-  if job[1] ~= 'queued' or now - tonumber(job[2]) <= max_queue_ms then return false end
+  if job[1] ~= 'queued' or now - tonumber(job[2]) <= MAX_QUEUE_MS then return false end
   leave_queue(id, job[3])
-  close(id, 'expired', ttl)
+  close(id, 'expired')
   return true
 end
 
--- End the jobs that have waited too long, the oldest of each lane first, and at most so many that
--- Redis is held up for some milliseconds. Returns how many left the queue.
+-- End the jobs that have waited too long, the oldest of each lane first. The bound keeps the script
+-- to some milliseconds. Returns how many jobs left the queue.
 local SWEPT_AT_ONCE = 256
-local function expire_overdue(ttl, max_queue_ms)
+local function expire_overdue()
   local left = 0
   for lane = 0, LANES - 1 do
     local before = left
     for _, id in ipairs(redis.call('ZRANGE', lane_key(lane), 0, SWEPT_AT_ONCE - left - 1)) do
       if redis.call('EXISTS', job_key(id)) == 0 then leave_queue(id, lane)
-      elseif not expire_if_overdue(id, ttl, max_queue_ms) then break end
+      elseif not expire_if_overdue(id) then break end
       left = left + 1
     end
     if left > before then drop_leftovers(lane) end
@@ -182,40 +194,40 @@ local function expire_overdue(ttl, max_queue_ms)
 end
 
 -- A queued job becomes a worker's. The attempt is counted here, before any work: a file that kills
--- its process must not run for ever. Its number, which is returned, is the fencing token of
--- everything that follows.
-local function start_attempt(id, lane, worker, lease_ms, record_ttl)
+-- its process must not run for ever. The number returned is the fencing token of what follows.
+local function start_attempt(id, lane, worker)
   leave_queue(id, lane)
   local attempt = redis.call('HINCRBY', job_key(id), 'attempts', 1)
   redis.call('HSET', job_key(id), 'state', 'processing', 'worker', worker, 'started_ms', now)
   redis.call('PERSIST', job_key(id))
-  redis.call('ZADD', P .. ':leases', now + lease_ms, id)
+  redis.call('ZADD', P .. ':leases', now + LEASE_MS, id)
   count('attempts')
-  announce(id, 'processing', record_ttl, 'attempt', attempt)
+  announce(id, 'processing', RECORD_TTL_SECONDS, 'attempt', attempt)
   return attempt
 end
 
--- Keep a dead letter; the oldest leave where there are too many. Returns the ids of those.
-local function bury(id, bytes, ttl, max_jobs, max_bytes, ...)
-  local dead = P .. ':dead'
-  redis.call('HSET', dead .. ':' .. id, 'bytes', bytes, 'died_ms', now, ...)
-  redis.call('EXPIRE', dead .. ':' .. id, ttl)
-  redis.call('ZADD', dead, string.format('%.0f', now_us), id)
-  redis.call('HSET', dead .. '-bytes', id, bytes)
-  local kept = 0
-  for _, value in ipairs(redis.call('HVALS', dead .. '-bytes')) do kept = kept + tonumber(value) end
-  local evicted = {}
+-- Forget a dead letter and its image. Returns whether there was one.
+local function drop_dead_letter(id)
+  count('dead_bytes', 0 - tonumber(redis.call('HGET', P .. ':dead-bytes', id) or '0'))
+  redis.call('HDEL', P .. ':dead-bytes', id)
+  redis.call('DEL', P .. ':dead:' .. id, dead_image_key(id))
+  return redis.call('ZREM', P .. ':dead', id) == 1
+end
+
+-- Keep a dead letter. The oldest ones are dropped while there are too many.
+local function keep_dead_letter(id, bytes, ...)
+  redis.call('HSET', P .. ':dead:' .. id, 'bytes', bytes, 'died_ms', now, ...)
+  redis.call('EXPIRE', P .. ':dead:' .. id, DEAD_TTL_SECONDS)
+  redis.call('ZADD', P .. ':dead', string.format('%.0f', now_us), id)
+  redis.call('HSET', P .. ':dead-bytes', id, bytes)
+  count('dead_bytes', bytes)
   while true do
-    local oldest = redis.call('ZRANGE', dead, 0, 0, 'WITHSCORES')
-    if not oldest[1] or (redis.call('ZCARD', dead) <= max_jobs and kept <= max_bytes
-        and tonumber(oldest[2]) >= now_us - ttl * 1000000) then break end
-    kept = kept - tonumber(redis.call('HGET', dead .. '-bytes', oldest[1]) or '0')
-    redis.call('ZREM', dead, oldest[1])
-    redis.call('DEL', dead .. ':' .. oldest[1], dead_image_key(oldest[1]))
-    redis.call('HDEL', dead .. '-bytes', oldest[1])
-    evicted[#evicted + 1] = oldest[1]
+    local oldest = redis.call('ZRANGE', P .. ':dead', 0, 0, 'WITHSCORES')
+    if not oldest[1] or (redis.call('ZCARD', P .. ':dead') <= DEAD_MAX_JOBS
+        and stat('dead_bytes') <= DEAD_MAX_BYTES
+        and tonumber(oldest[2]) >= now_us - DEAD_TTL_SECONDS * 1000000) then break end
+    drop_dead_letter(oldest[1])
   end
-  return evicted
 end
 
 -- The record with position and estimate, flat: field, value, field, value ...

@@ -1,28 +1,28 @@
 -- Commit an attempt's outcome, once: only the attempt that holds the job may.
--- The result was set under a key of the attempt's own just before, and only changes its name here:
--- half a megabyte as an argument would be copied twice on its way through Lua.
--- ARGV: id attempt state(completed|failed) staged error result_ttl
-local id = ARGV[1]
+-- The result was set under a key of the attempt's own just before, and is only renamed here: as an
+-- argument, half a megabyte would be copied twice on its way through Lua.
+-- arg: id, attempt, state (completed or failed), staged (that key), error (JSON text, or '')
+local id = arg.id
 local job = redis.call('HMGET', job_key(id), 'state', 'attempts', 'started_ms')
-if job[1] ~= 'processing' or job[2] ~= ARGV[2] then
+if job[1] ~= 'processing' or tonumber(job[2]) ~= arg.attempt then
   count('stale_commits')
-  redis.call('UNLINK', ARGV[4])
+  redis.call('UNLINK', arg.staged)
   return 'stale'
 end
-if redis.call('EXISTS', ARGV[4]) == 0 then return 'unstaged' end
-redis.call('RENAME', ARGV[4], result_key(id))
+if redis.call('EXISTS', arg.staged) == 0 then return 'unstaged' end
+redis.call('RENAME', arg.staged, result_key(id))
 redis.call('ZREM', P .. ':leases', id)
 local run_us = now_us - tonumber(job[3]) * 1000
-if ARGV[3] == 'completed' then
-  close(id, 'completed', ARGV[6])
+if arg.state == 'completed' then
+  close(id, 'completed')
   local mean = stat('run_us')
   redis.call('HSET', P .. ':stats', 'run_us', mean > 0 and math.floor(mean * 0.9 + run_us * 0.1) or run_us)
 else
-  close(id, 'failed', ARGV[6], 'error', ARGV[5])
-  count('failed:' .. cjson.decode(ARGV[5]).code)
+  close(id, 'failed', 'error', arg.error)
+  count('failed:' .. cjson.decode(arg.error).code)
 end
 
--- Drain rate: the time since the job before, if there was a backlog all the while. A longer time
+-- Drain rate: the time since the previous job, if there was a backlog all the while. A longer time
 -- than this job ran (and 2 s) means that nobody worked in between.
 local previous = stat('finished_us')
 if stat('backlog') == 1 and now_us > previous and now_us - previous < run_us + 2000000 then

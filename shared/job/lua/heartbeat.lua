@@ -1,23 +1,24 @@
--- A worker's sign of life, every HEARTBEAT_SECONDS: renews the leases of what it runs, reports its
--- ready pool processes, and finds work that nobody holds any more.
--- ARGV: worker report lease_ms heartbeat_ms result_ttl max_queue_ms id id ...
+-- A worker's heartbeat, every HEARTBEAT_MS: renews the leases of what it runs, reports its ready pool
+-- processes, and finds work that nobody holds any more.
+-- arg: worker, report (JSON text), running (ids)
 -- Returns {lost, vanished}: ids with attempt whose lease ran out; ids whose message is gone.
-local worker, lease_ms, beat_ms = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
+local worker = arg.worker
 
--- A script that has begun to write is not refused for memory, and this one must not be: where one
--- worker's beat got through and another's did not, healthy jobs would be taken from the other.
+-- Redis refuses no memory to a script that has begun to write, and this one must not be refused: if
+-- one worker's heartbeat got through and another's did not, the other would lose healthy jobs.
 redis.call('ZREM', P .. ':leases', '')
 
-for i = 7, #ARGV do
-  local job = redis.call('HMGET', job_key(ARGV[i]), 'state', 'worker')
+for _, id in ipairs(arg.running) do
+  local job = redis.call('HMGET', job_key(id), 'state', 'worker')
   if job[1] == 'processing' and job[2] == worker then
-    redis.call('ZADD', P .. ':leases', 'XX', now + lease_ms, ARGV[i])
+    redis.call('ZADD', P .. ':leases', 'XX', now + LEASE_MS, id)
   end
 end
 
-redis.call('HSET', P .. ':workers', worker, ARGV[2])
+redis.call('HSET', P .. ':workers', worker, arg.report)
 redis.call('ZADD', P .. ':workers-seen', now, worker)
-for _, gone in ipairs(redis.call('ZRANGEBYSCORE', P .. ':workers-seen', '-inf', now - 3 * beat_ms - 1000)) do
+local absent_since = now - 3 * HEARTBEAT_MS - 1000
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', P .. ':workers-seen', '-inf', absent_since)) do
   redis.call('HDEL', P .. ':workers', gone)
   redis.call('ZREM', P .. ':workers-seen', gone)
 end
@@ -25,8 +26,8 @@ sum_ready_processes()
 
 -- Leases are wall time, but a worker cannot renew one while Redis is away. After a gap in which
 -- nobody could reach it, everyone gets a full lease before anything is taken from them.
-if now - stat('swept_ms') > 3 * beat_ms then
-  redis.call('HSET', P .. ':stats', 'grace_until_ms', now + lease_ms)
+if now - stat('swept_ms') > 3 * HEARTBEAT_MS then
+  redis.call('HSET', P .. ':stats', 'grace_until_ms', now + LEASE_MS)
 end
 redis.call('HSET', P .. ':stats', 'swept_ms', now)
 local lost = {}
@@ -38,11 +39,11 @@ if now >= stat('grace_until_ms') then
   end
 end
 
-expire_overdue(ARGV[5], tonumber(ARGV[6]))
+expire_overdue()
 
 -- A message can vanish between the broker and a worker that dies. A lane is first in, first out:
 -- a job that is still queued when later ones have been taken, or when the lane's list is empty,
--- and is still so `lease_ms` later, has no message. A second message would do no harm.
+-- and is still so a lease later, has no message. A second message would do no harm.
 local vanished = {}
 for lane = 0, LANES - 1 do
   if redis.call('ZCARD', lane_key(lane)) > 0 then
@@ -51,10 +52,9 @@ for lane = 0, LANES - 1 do
     if redis.call('LLEN', list_key(lane)) == 0 then passed = stat('seq') + 1 end
     if not mark[2] then
       redis.call('HSET', P .. ':marks', 'overtaken:' .. lane, passed, 'at:' .. lane, now)
-    elseif now - tonumber(mark[2]) >= lease_ms then
+    elseif now - tonumber(mark[2]) >= LEASE_MS then
       vanished = redis.call('ZRANGEBYSCORE', lane_key(lane), '-inf', '(' .. mark[1], 'LIMIT', 0, 100)
       redis.call('HSET', P .. ':marks', 'overtaken:' .. lane, passed, 'at:' .. lane, now)
-      for i, id in ipairs(vanished) do vanished[i] = {id, tostring(lane)} end
       if #vanished > 0 then break end
     end
   else

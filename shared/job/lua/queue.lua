@@ -1,4 +1,4 @@
--- The queue at a glance, for /queue, /ready and /metrics. No arguments.
+-- The state of the queue, for /queue, /ready and /metrics. No argument.
 local oldest = 0
 for lane = 0, LANES - 1 do
   local head = redis.call('ZRANGE', lane_key(lane), 0, 0)[1]

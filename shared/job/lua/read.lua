@@ -1,3 +1,3 @@
--- A job's record with its position. ARGV: id result_ttl max_queue_ms
-expire_if_overdue(ARGV[1], ARGV[2], tonumber(ARGV[3]))
-return view(ARGV[1])
+-- A job's record with its position. arg: id
+expire_if_overdue(arg.id)
+return view(arg.id)

@@ -1,8 +1,8 @@
--- Count again what waits, and correct the totals that are kept beside it: `queued_bytes`, `clients`
--- and `owed`. They are right unless somebody deletes keys or two versions of this software meet.
--- ARGV: every_ms (nothing is done if another gateway did it since)
--- Returns what was corrected, as words; nothing if all was right.
-if now - stat('recounted_ms') < tonumber(ARGV[1]) then return {} end
+-- Count again what waits and what is dead, and correct the totals: `queued_bytes`, `clients`, `owed`,
+-- `dead_bytes`. They are right unless somebody deletes keys or two versions of this software meet.
+-- arg: every_ms (nothing is done if another gateway did it since)
+-- Returns in words what was corrected; nothing if all was right.
+if now - stat('recounted_ms') < arg.every_ms then return {} end
 redis.call('HSET', P .. ':stats', 'recounted_ms', now)
 
 local corrected = {}
@@ -52,4 +52,11 @@ for field in pairs(known) do
   wrong = wrong + 1
 end
 if wrong > 0 then corrected[#corrected + 1] = wrong .. ' entries of clients' end
+
+local dead = 0
+for _, size in ipairs(redis.call('HVALS', P .. ':dead-bytes')) do dead = dead + tonumber(size) end
+if stat('dead_bytes') ~= dead then
+  corrected[#corrected + 1] = 'dead_bytes from ' .. stat('dead_bytes') .. ' to ' .. dead
+  redis.call('HSET', P .. ':stats', 'dead_bytes', dead)
+end
 return corrected

@@ -1,23 +1,21 @@
--- End what nobody will work on any more, also while no worker is there: jobs that have waited too
--- long, and jobs whose worker was lost when no other came for as long. A gateway does it each second.
--- ARGV: result_ttl max_queue_ms
--- Returns {how many jobs ended, 1 if there may be more}.
-local ttl, max_queue_ms = ARGV[1], tonumber(ARGV[2])
-local PATIENCE_MS = 60000 -- for workers to renew their leases once Redis is back
+-- End jobs that nobody will work on: jobs that have waited too long, and jobs whose worker was lost
+-- when no other came for as long. A gateway runs it each second, so it works without any worker.
+-- No argument. Returns {how many jobs ended, 1 if there may be more}.
+local GRACE_MS = 60000 -- for workers to renew their leases once Redis is back
 
-local ended = expire_overdue(ttl, max_queue_ms)
+local ended = expire_overdue()
 
 -- As in heartbeat.lua: after a gap in which nobody could reach Redis, workers come first.
 if now - stat('gateway_swept_ms') > 10000 then
-  redis.call('HSET', P .. ':stats', 'orphans_from_ms', now + PATIENCE_MS)
+  redis.call('HSET', P .. ':stats', 'orphans_from_ms', now + GRACE_MS)
 end
 redis.call('HSET', P .. ':stats', 'gateway_swept_ms', now)
 if now >= stat('orphans_from_ms') then
-  local lapsed = redis.call('ZRANGEBYSCORE', P .. ':leases', '-inf', now - max_queue_ms,
+  local lapsed = redis.call('ZRANGEBYSCORE', P .. ':leases', '-inf', now - MAX_QUEUE_MS,
     'LIMIT', 0, SWEPT_AT_ONCE)
   for _, id in ipairs(lapsed) do
     redis.call('ZREM', P .. ':leases', id)
-    if redis.call('HGET', job_key(id), 'state') == 'processing' then close(id, 'expired', ttl) end
+    if redis.call('HGET', job_key(id), 'state') == 'processing' then close(id, 'expired') end
     ended = ended + 1
   end
 end

@@ -1,5 +1,5 @@
 -- Try a webhook again in `pause_ms`. Does nothing if it was taken again since.
--- ARGV: id attempt pause_ms
-if redis.call('HGET', P .. ':webhook:' .. ARGV[1], 'attempts') ~= ARGV[2] then return 0 end
-redis.call('ZADD', P .. ':webhooks', now + tonumber(ARGV[3]), ARGV[1])
+-- arg: id, attempt, pause_ms
+if tonumber(redis.call('HGET', webhook_key(arg.id), 'attempts')) ~= arg.attempt then return 0 end
+redis.call('ZADD', P .. ':webhooks', now + arg.pause_ms, arg.id)
 return 1

@@ -1,4 +1,4 @@
--- A webhook was delivered or given up.
--- ARGV: id
-redis.call('ZREM', P .. ':webhooks', ARGV[1])
-redis.call('UNLINK', P .. ':webhook:' .. ARGV[1])
+-- A webhook was delivered or given up. arg: id
+redis.call('ZREM', P .. ':webhooks', arg.id)
+redis.call('UNLINK', webhook_key(arg.id))
+return 1

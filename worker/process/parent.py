@@ -1,0 +1,64 @@
+"""The parent process of a worker: what it prepares before it forks, and what it knows of its
+children.
+
+It imports the heavy libraries once, so that its children share those pages and start faster. It
+never makes a model, computes or touches CUDA: those do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from shared.settings import Settings
+from worker.model.runtimes import ServedModel, prepare
+from worker.model.weights import be_quiet_and_offline, fetch
+from worker.process.shared_memory import SharedMemory
+
+DOWNLOAD_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """`name`: what the worker's leases are held under. It contains the pid, so that a restarted
+    worker never renews the leases of the one before it."""
+
+    name: str
+    model: ServedModel
+    memory: SharedMemory
+
+
+_parent: Parent | None = None
+
+
+def prepare_parent(settings: Settings, hostname: str) -> Parent:
+    """Get the weights ready and load code. Call it before the fork.
+
+    Raises `ModelUnavailable` if there are no weights to serve.
+    """
+    global _parent
+    fetch(settings.yolo_model, timeout_seconds=DOWNLOAD_SECONDS)
+    model = prepare(settings)
+    _import_heavy_modules(model)
+    _parent = Parent(f"{hostname}/{os.getpid()}", model, SharedMemory())
+    return _parent
+
+
+def parent() -> Parent:
+    """The worker's parent as it was at the fork; in the parent and in its pool processes."""
+    if _parent is None:
+        raise RuntimeError("no worker has been prepared in this process")
+    return _parent
+
+
+def _import_heavy_modules(model: ServedModel) -> None:
+    be_quiet_and_offline()
+    import torch  # noqa: F401
+    import ultralytics.engine.results
+    import ultralytics.models.yolo  # noqa: F401
+
+    import worker.model.detector  # noqa: F401
+    from worker.model.openvino_predictor import pixels_to_openvino
+
+    if not pixels_to_openvino(model):  # which does without it
+        import torchvision  # noqa: F401
