@@ -25,7 +25,7 @@
 | `{q}:idem:{owner}:{digest}` | hash | the job that an Idempotency-Key made | record TTL |
 | `{q}:dead`, `{q}:dead-bytes` | sorted set, hash | dead letters: ids, bytes | while there are any |
 | `{q}:dead:{id}`, `{q}:dead-image:{id}` | hash, string | one dead letter | `DEAD_TTL_SECONDS` |
-| `{q}:rate/...` | any | `RATE_LIMIT`, written by the library `limits` | its window |
+| `{q}:rate:...` | list | `RATE_LIMIT`, written by the library `limits` | its window |
 | `unacked*`, `_kombu.*`, `*.pidbox` | any | kombu's own | |
 
 The scripts in `lua/` touch no other key; tests/integration/test_keys.py compares the table with

@@ -1,4 +1,4 @@
-"""Mates for a micro-batch: which jobs are claimed along with one; each is a job as any other."""
+"""Which jobs are claimed along with one for a micro-batch; each is a job like any other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.job.gateway_store import GatewayStore
 from shared.job.record import Attempt, DetectParameters, JobState, NewJob
 from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
-from tests.integration.test_job_life import Clock, claimed, events_of, state_of
+from tests.support.jobs import Clock, claimed, events_of, state_of
 
 pytestmark = pytest.mark.anyio
 
@@ -30,20 +30,20 @@ async def accept(
     return (await gateway.accept(job))[0].task_id
 
 
-def ids(mates: list[Attempt]) -> list[str]:
-    return [mate.task_id for mate in mates]
+def ids(others: list[Attempt]) -> list[str]:
+    return [other_id.task_id for other_id in others]
 
 
-async def test_mates_are_claimed_as_jobs_are(gateway: GatewayStore, store: WorkerStore) -> None:
-    first, mate, third = [await accept(gateway) for _ in range(3)]
+async def test_they_are_claimed_as_jobs_are(gateway: GatewayStore, store: WorkerStore) -> None:
+    first, other_id, third = [await accept(gateway) for _ in range(3)]
     attempt = claimed(store, first)
     (found,) = store.claim_more(attempt, "w1", 1)
-    assert (found.task_id, found.number) == (mate, 1)
+    assert (found.task_id, found.number) == (other_id, 1)
     assert found.record.state is JobState.PROCESSING
     assert found.record.started_ms is not None
-    assert set(store.redis.zrange("yolo:leases", 0, -1)) == {first.encode(), mate.encode()}
-    assert store.redis.hget(f"yolo:job:{mate}", "worker") == b"w1"
-    assert await events_of(store, mate) == ["queued", "processing"]
+    assert set(store.redis.zrange("yolo:leases", 0, -1)) == {first.encode(), other_id.encode()}
+    assert store.redis.hget(f"yolo:job:{other_id}", "worker") == b"w1"
+    assert await events_of(store, other_id) == ["queued", "processing"]
     queue = await gateway.queue()
     assert queue.depth == 1
     assert queue.stats["attempts"] == 2
@@ -51,42 +51,44 @@ async def test_mates_are_claimed_as_jobs_are(gateway: GatewayStore, store: Worke
     assert await state_of(gateway, third) is JobState.QUEUED
 
 
-async def test_messages_of_mates_are_taken_too(gateway: GatewayStore, store: WorkerStore) -> None:
-    first, other, *mates = [
+async def test_their_messages_are_taken_too(gateway: GatewayStore, store: WorkerStore) -> None:
+    first, other, *others = [
         await accept(gateway, conf=conf) for conf in (0.25, 0.5, 0.25, 0.25, 0.25)
     ]
     lane_1 = await accept(gateway, "b")
     left = await accept(gateway)
     store.redis.rpop("yolo")
     found = ids(store.claim_more(claimed(store, first), "w1", 4))
-    assert found == [lane_1, *mates]
+    assert found == [lane_1, *others]
     messages = store.redis.lrange("yolo", 0, -1)
     assert [json.loads(one)["headers"]["id"] for one in messages] == [left, other]
     assert store.redis.llen("yolo.1") == 0
 
 
-async def test_a_given_back_mate_has_one_message(gateway: GatewayStore, store: WorkerStore) -> None:
-    first, mate = [await accept(gateway) for _ in range(2)]
+async def test_a_job_that_is_given_back_has_one_message(
+    gateway: GatewayStore, store: WorkerStore
+) -> None:
+    first, other_id = [await accept(gateway) for _ in range(2)]
     store.redis.rpop("yolo")
     store.claim_more(claimed(store, first), "w1", 3)
-    assert store.abandon(mate, "worker_lost", attempt=1) == "requeued"
+    assert store.abandon(other_id, "worker_lost", attempt=1) == "requeued"
     (message,) = store.redis.lrange("yolo", 0, -1)
-    assert json.loads(message)["headers"]["id"] == mate
-    assert claimed(store, mate).number == 2
+    assert json.loads(message)["headers"]["id"] == other_id
+    assert claimed(store, other_id).number == 2
 
 
 async def test_a_message_that_was_in_hand_already_is_dropped(
     gateway: GatewayStore, store: WorkerStore
 ) -> None:
-    first, mate = [await accept(gateway) for _ in range(2)]
+    first, other_id = [await accept(gateway) for _ in range(2)]
     attempt = claimed(store, first)
     store.redis.delete("yolo")
     (found,) = store.claim_more(attempt, "w1", 3)
-    assert store.claim(mate, "w2") == "running"
-    assert store.complete(found, success_meta(mate, {"by": 1}))
-    assert store.claim(mate, "w2") == "finished"
-    assert not store.complete(found, success_meta(mate, {"by": 2})), "once is enough"
-    assert await events_of(store, mate) == ["queued", "processing", "completed"]
+    assert store.claim(other_id, "w2") == "running"
+    assert store.complete(found, success_meta(other_id, {"by": 1}))
+    assert store.claim(other_id, "w2") == "finished"
+    assert not store.complete(found, success_meta(other_id, {"by": 2})), "once is enough"
+    assert await events_of(store, other_id) == ["queued", "processing", "completed"]
     assert store.complete(attempt, success_meta(first, {}))
 
 
@@ -95,8 +97,8 @@ async def test_lanes_are_taken_from_in_turn(gateway: GatewayStore, store: Worker
     light = [await accept(gateway, owner) for owner in ("b", "c")]
     later = await accept(gateway, "b")
     attempt = claimed(store, heavy[0])
-    mates = ids(store.claim_more(attempt, "w1", 6))
-    assert mates == [light[0], light[1], heavy[1], later, heavy[2], heavy[3]]
+    others = ids(store.claim_more(attempt, "w1", 6))
+    assert others == [light[0], light[1], heavy[1], later, heavy[2], heavy[3]]
 
 
 async def test_only_jobs_with_the_same_parameters(
@@ -118,9 +120,7 @@ async def test_a_lane_is_looked_at_only_so_far(gateway: GatewayStore, store: Wor
     assert store.claim_more(claimed(store, first), "w1", 7) == []
 
 
-async def test_what_was_lost_once_is_nobodys_mate(
-    gateway: GatewayStore, store: WorkerStore
-) -> None:
+async def test_what_was_lost_once_joins_no_batch(gateway: GatewayStore, store: WorkerStore) -> None:
     first, lost, fresh = [await accept(gateway) for _ in range(3)]
     claimed(store, lost)
     assert store.abandon(lost, "worker_lost", attempt=1) == "requeued"
@@ -130,46 +130,46 @@ async def test_what_was_lost_once_is_nobodys_mate(
 async def test_an_attempt_that_lost_its_job_gets_none(
     gateway: GatewayStore, store: WorkerStore
 ) -> None:
-    first, mate = [await accept(gateway) for _ in range(2)]
+    first, other_id = [await accept(gateway) for _ in range(2)]
     attempt = claimed(store, first)
     store.abandon(first, "worker_lost", attempt=1)
     assert store.claim_more(attempt, "w1", 5) == []
     claimed(store, first, "w2")
     assert store.claim_more(attempt, "w1", 5) == []
-    assert await state_of(gateway, mate) is JobState.QUEUED
+    assert await state_of(gateway, other_id) is JobState.QUEUED
 
 
 async def test_the_mark_of_a_lane_stays(
     gateway: GatewayStore, store: WorkerStore, settings: Settings
 ) -> None:
-    """Mates go ahead of jobs whose messages are on their way: those have not vanished."""
+    """They go ahead of jobs whose messages are on their way: those have not vanished."""
     first = await accept(gateway)
     waiting = [await accept(gateway, conf=0.5) for _ in range(3)]
-    mate = await accept(gateway)
+    other_id = await accept(gateway)
     store.redis.rpop("yolo")
     attempt = claimed(store, first)
     mark = store.redis.hget("yolo:marks", "taken:0")
-    assert ids(store.claim_more(attempt, "w1", 3)) == [mate]
+    assert ids(store.claim_more(attempt, "w1", 3)) == [other_id]
     assert store.redis.hget("yolo:marks", "taken:0") == mark
     clock = Clock(store)
     for _ in range(4):
-        assert store.heartbeat("w1", {"ready": 1}, [first, mate]).republished == 0
+        assert store.heartbeat("w1", {"ready": 1}, [first, other_id]).republished == 0
         clock.pass_(settings.lease_seconds + 1)
     assert [await state_of(gateway, task_id) for task_id in waiting] == [JobState.QUEUED] * 3
 
 
-async def test_a_mate_whose_message_vanished_is_found(
+async def test_a_job_whose_message_vanished_is_found(
     gateway: GatewayStore, store: WorkerStore
 ) -> None:
-    first, mate = [await accept(gateway) for _ in range(2)]
+    first, other_id = [await accept(gateway) for _ in range(2)]
     store.redis.delete("yolo")
-    assert ids(store.claim_more(claimed(store, first), "w1", 3)) == [mate]
+    assert ids(store.claim_more(claimed(store, first), "w1", 3)) == [other_id]
 
 
 async def test_overdue_jobs_expire_on_the_way(gateway: GatewayStore, store: WorkerStore) -> None:
-    old, first, mate = [await accept(gateway) for _ in range(3)]
+    old, first, other_id = [await accept(gateway) for _ in range(3)]
     store.redis.hincrby(f"yolo:job:{old}", "created_ms", -10_000_000)
-    assert ids(store.claim_more(claimed(store, first), "w1", 3)) == [mate]
+    assert ids(store.claim_more(claimed(store, first), "w1", 3)) == [other_id]
     assert await events_of(store, old) == ["queued", "expired"]
 
 
@@ -196,18 +196,18 @@ async def test_decoded_pictures_are_bounded_together(settings: Settings) -> None
     await gateway.close()
 
 
-async def test_an_id_that_the_board_cannot_hold_is_left(
-    gateway: GatewayStore, store: WorkerStore
-) -> None:
+async def test_a_job_with_a_long_id_runs_alone(gateway: GatewayStore, store: WorkerStore) -> None:
     first = await accept(gateway)
     await accept(gateway, task_id="x" * 65)
     long = await accept(gateway, task_id="y" * 64)
     assert ids(store.claim_more(claimed(store, first), "w1", 3)) == [long]
 
 
-async def test_a_cancelled_mate_commits_nothing(gateway: GatewayStore, store: WorkerStore) -> None:
-    first, mate = [await accept(gateway) for _ in range(2)]
+async def test_a_cancelled_job_of_a_batch_commits_nothing(
+    gateway: GatewayStore, store: WorkerStore
+) -> None:
+    first, other_id = [await accept(gateway) for _ in range(2)]
     (found,) = store.claim_more(claimed(store, first), "w1", 3)
     assert (await gateway.cancel(found.record))[1]
-    assert not store.complete(found, success_meta(mate, {}))
-    assert await state_of(gateway, mate) is JobState.CANCELLED
+    assert not store.complete(found, success_meta(other_id, {}))
+    assert await state_of(gateway, other_id) is JobState.CANCELLED

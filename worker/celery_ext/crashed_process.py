@@ -23,6 +23,8 @@ from worker.process.shared_memory import BATCH_ATTEMPT
 log = logging.getLogger("yolo_queue.worker")
 
 REAP_SECONDS = 0.1
+ARGUMENT_CHARACTERS = 100
+"""Shown of an inline task's arguments, one of which is a Base64 image."""
 
 
 class AsynPool(asynpool.AsynPool):  # type: ignore[misc]
@@ -51,6 +53,15 @@ class TaskPool(prefork.TaskPool):  # type: ignore[misc]
 
 class JobRequest(Request):  # type: ignore[misc]
     """Ends the attempts of a process that died or was killed for its time limit."""
+
+    @property
+    def argsrepr(self) -> str:
+        """Shortened: events carry it to Flower, which keeps it for thousands of tasks."""
+        return str(super().argsrepr)[:ARGUMENT_CHARACTERS]
+
+    @property
+    def kwargsrepr(self) -> str:
+        return str(super().kwargsrepr)[:ARGUMENT_CHARACTERS]
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         with about_task(self.id):
