@@ -1,1 +1,1 @@
-"""What the gateway and the workers both know: settings, job states, Redis keys, errors."""
+"""What gateway and workers share: settings, errors, logs, the life of a job, access to Redis."""

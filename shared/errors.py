@@ -1,4 +1,4 @@
-"""Owns the error tree. Every error has a stable `code` and says whether trying again can help.
+"""The tree of errors. Every error has a stable `code` and says whether trying again can help.
 
 Nothing here knows HTTP; `api/problems.py` maps each class to a status.
 """
@@ -26,7 +26,7 @@ class YoloQueueError(Exception):
 
 
 class UploadError(YoloQueueError):
-    """The image that was sent cannot become a job."""
+    """The upload cannot become a job."""
 
 
 class MissingImage(UploadError):
@@ -59,7 +59,7 @@ class IdempotencyConflict(YoloQueueError):
     code = "idempotency_conflict"
 
 
-# -- who asks, and how often --------------------------------------------------------------------
+# -- the client -----------------------------------------------------------------------------------
 
 
 class NotAuthenticated(YoloQueueError):
@@ -79,7 +79,7 @@ class JobNotFound(YoloQueueError):
 
 
 class JobNotFinished(YoloQueueError):
-    """The picture of a job that has none yet, or never will."""
+    """The job has no picture or result yet, or never will."""
 
     code = "job_not_completed"
 
@@ -94,28 +94,28 @@ class QueueFull(YoloQueueError):
 
 
 class GatewayBusy(YoloQueueError):
-    """Too many uploads are in the gateway's memory at this moment."""
+    """Too many uploads are in the gateway's memory at the moment."""
 
     code = "gateway_busy"
     retryable = True
 
 
 class StoreUnavailable(YoloQueueError):
-    """Redis does not answer, or has no memory left."""
+    """Redis does not answer, is full, or refuses writes."""
 
     code = "redis_unavailable"
     retryable = True
 
 
 class UploadTooSlow(UploadError):
-    """The body of a request comes too slowly, or not at all."""
+    """The body of the request arrives too slowly, or not at all."""
 
     code = "upload_too_slow"
     retryable = True
 
 
 class BackgroundTaskDown(YoloQueueError):
-    """A part of the gateway has failed and is about to be started again."""
+    """A background task of the gateway has failed and is about to be restarted."""
 
     code = "background_task_down"
     retryable = True
@@ -130,7 +130,7 @@ class NoWorkerReady(YoloQueueError):
 
 
 class JobError(YoloQueueError):
-    """An attempt ended with an answer: this image will not be tried again."""
+    """An attempt ended with an error that another attempt would not change."""
 
 
 class UndecodableImage(JobError):
@@ -138,25 +138,25 @@ class UndecodableImage(JobError):
 
 
 class ImageMissingInStore(JobError):
-    """The image's own key is gone: evicted, deleted or older than its time to live."""
+    """The upload is gone from Redis: evicted, deleted or expired."""
 
     code = "image_lost"
 
 
 class InvalidTask(JobError):
-    """A task that no gateway has checked carries arguments that make no sense."""
+    """An inline task, which no gateway has checked, has invalid arguments."""
 
     code = "invalid_task"
 
 
 class UndeliverableMessage(JobError):
-    """A broker message that no job can come of: written by hand, or by a broken producer."""
+    """A broker message that cannot become a job: written by hand, or by a broken producer."""
 
     code = "undeliverable"
 
 
 class AttemptsExhausted(JobError):
-    """The job ended `MAX_ATTEMPTS` of its processes; `reason` says how the last one went."""
+    """`MAX_ATTEMPTS` attempts brought no outcome; `reason` says how the last one ended."""
 
     retryable = True
 
@@ -164,7 +164,7 @@ class AttemptsExhausted(JobError):
         cause = {
             "worker_lost": "its worker process died",
             "timeout": "it ran longer than the time limit",
-        }.get(reason, "the worker met an unexpected error")
+        }.get(reason, "an unexpected error occurred (see the worker's log)")
         super().__init__(f"Given up after {attempts} attempts: in the last one {cause}.")
         self.code = reason
 
@@ -173,7 +173,7 @@ class AttemptsExhausted(JobError):
 
 
 class StartupError(YoloQueueError):
-    """A process cannot start as it is set up; the message says what to do."""
+    """A process cannot start with its settings; the message says what to do."""
 
     code = "startup"
 

@@ -1,4 +1,4 @@
-"""Owns how log lines look: text for a terminal, or one JSON object a line with the task's id."""
+"""Sets up logs: text for a terminal, or one JSON object a line with the task's id."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from typing import TextIO
 from shared.settings import Settings
 
 current_task_id: ContextVar[str] = ContextVar("current_task_id", default="")
-"""Set while a job is worked on or answered for; every line logged meanwhile carries it."""
+"""Set while a job is worked on or answered for. Every line logged in that time carries it."""
 
 
 @contextmanager
 def about_task(task_id: str) -> Iterator[None]:
-    """What is logged within is about this job."""
+    """Lines logged inside this context are about this job."""
     token = current_task_id.set(task_id)
     try:
         yield
@@ -35,8 +35,8 @@ _ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
 class _TaskId(logging.Filter):
-    """Gives a line the id of the job it is about: the one at work, or the one in its text, since
-    Celery's own lines and those of a worker's parent are written where no job is at work."""
+    """Gives a line the id of its job: the job at work, or else the id in the line's text. Celery's
+    own lines and those of a worker's parent are written where no job is at work."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
@@ -66,7 +66,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_config(settings: Settings, stream: TextIO | None = None) -> dict[str, object]:
-    """A `logging.config` dictionary for every process; uvicorn takes it too."""
+    """A `logging.config` dictionary for every process."""
     level = settings.log_level.upper()
     return {
         "version": 1,
@@ -89,7 +89,9 @@ def log_config(settings: Settings, stream: TextIO | None = None) -> dict[str, ob
         },
         "root": {"handlers": ["out"], "level": level},
         "loggers": {
-            # Two lines a job, one of them with the result in it; ours says it in one.
+            # billiard's: without a handler of its own it would print unformatted lines.
+            "multiprocessing": {"handlers": ["out"], "propagate": False},
+            # Two lines a job, one of them with the whole result; ours is one short line.
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
             "uvicorn.access": {"level": "WARNING"},
@@ -99,7 +101,7 @@ def log_config(settings: Settings, stream: TextIO | None = None) -> dict[str, ob
 
 
 def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
-    """Set up this process' logs, to standard error unless another stream is given."""
+    """Set up the logs of this process, to standard error unless another stream is given."""
     logging.config.dictConfig(log_config(settings, stream))
     logging.captureWarnings(True)
     if settings.log_format == "json":
@@ -110,7 +112,7 @@ def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
 def _log_crash(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """The last words of a process, as one line instead of a traceback of many."""
+    """An uncaught exception as one line instead of a traceback of many."""
     if issubclass(kind, KeyboardInterrupt):
         return
     logging.getLogger("yolo_queue").critical("crashed", exc_info=(kind, error, traceback))

@@ -1,8 +1,8 @@
-"""Owns the settings: environment variables, read once into one frozen object.
+"""The settings: environment variables, read once into one frozen object.
 
-Precedence: environment variable, then the default below. Nothing else in the project reads
-``os.environ``. Names carry their unit; `docs/settings.md` is generated from this module
-(`yolo-queue settings`), so the description of a field is its documentation.
+Precedence: environment variable, then the default below. No other module of gateway or worker reads
+an environment variable of ours. Names carry their unit. docs/settings.md is generated from here
+(`yolo-queue settings`), so a field's description is its documentation.
 """
 
 from __future__ import annotations

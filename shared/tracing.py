@@ -1,12 +1,12 @@
-"""Owns OpenTelemetry traces: one from the request, through the queue, over every attempt.
+"""Writes OpenTelemetry traces: one trace from the request, through the queue, over every attempt.
 
-Off unless `OTEL_EXPORTER_OTLP_ENDPOINT` is set: nothing is imported then, and every function here
+Off unless `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Then nothing is imported, and every function here
 returns at once. The SDK reads its other standard variables itself (`OTEL_SERVICE_NAME`,
 `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, ...).
 
-A job's record keeps the context of the request that made it, so that an attempt after a loss, whose
-message is a new one, belongs to the same trace. The first message has it in its headers too, where
-others who read Celery messages look for it.
+A job's record keeps the context of the request that made it, so that an attempt after a loss, which
+has a new message, belongs to the same trace. The first message also has it in its headers, where
+other readers of Celery messages look for it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 HEADER = "traceparent"
 """W3C's name, as a Celery header and as a field of the job's record."""
 FLUSH_SECONDS = 3.0
-"""How long a stopping process waits for a collector that may be away."""
+"""How long a stopping process waits for a collector that may be unreachable."""
 
 _OFF: AbstractContextManager[None] = nullcontext()
 
@@ -47,13 +47,13 @@ def load(settings: Settings) -> bool:
     except ImportError as error:
         raise StartupError(
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: "
-            "pip install 'yolo-queue[otel]'"
+            "install the dependency group `otel` (uv pip install --group otel)"
         ) from error
     return True
 
 
 def start(service: str, settings: Settings) -> TracerProvider | None:
-    """Begin to export spans of this process, under `service` unless `OTEL_SERVICE_NAME` is set.
+    """Begin to export this process' spans, under `service` unless `OTEL_SERVICE_NAME` is set.
 
     Starts a thread: in a pool process call it after the fork. None when tracing is off.
     """
@@ -75,7 +75,8 @@ def start(service: str, settings: Settings) -> TracerProvider | None:
 
 
 def stop() -> None:
-    """Send what is left. Waits `FLUSH_SECONDS` at most; a stop must not hang on a collector."""
+    """Send the remaining spans, for `FLUSH_SECONDS` at most: a stop must not hang on a
+    collector."""
     global _provider, _tracer
     if _provider is None:
         return
@@ -97,7 +98,7 @@ def traceparent() -> str:
 
 
 def tag_task(task_id: str) -> None:
-    """Say on the current span which job it is about."""
+    """Mark the current span with its job."""
     if _tracer is not None:
         from opentelemetry.trace import get_current_span
 
@@ -115,7 +116,7 @@ def span(name: str) -> AbstractContextManager[Any]:
 
 def stages(begin: float, **seconds: float) -> None:
     """Children of the current span for work that is done: one after the other from `begin`
-    (`time.perf_counter`), each with its length."""
+    (`time.perf_counter`), each of the given length."""
     if _tracer is None:
         return
     at = _clock_ns(begin)
@@ -166,7 +167,7 @@ def _attempt_span(tracer: Tracer, attempt: Attempt, begin: float | None) -> Iter
 def _record(span: Span, error: Exception) -> None:
     from opentelemetry.trace import StatusCode
 
-    # Celery is told to ignore what the job's record tells already; why is the cause.
+    # Celery gets `Ignore`, since the job's record has the error already; its cause says why.
     cause = error if isinstance(error, YoloQueueError) else error.__cause__
     if cause is None:
         span.set_status(StatusCode.ERROR, "the lease was lost; nothing was committed")

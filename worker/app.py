@@ -30,7 +30,7 @@ from shared.errors import StartupError
 from shared.job.keys import LANES, Keys
 from shared.logs import configure_logs
 from shared.settings import Settings, load_settings
-from worker.celery_ext.transport import broker_settings
+from worker.celery_ext.broker_settings import broker_settings
 
 log = logging.getLogger("yolo_queue.worker")
 
@@ -75,7 +75,7 @@ def create_app(settings: Settings) -> Celery:
         # Loading a model takes longer than the 4 s Celery gives a new process by default.
         worker_proc_alive_timeout=600,
         worker_pool="worker.celery_ext.crashed_process:TaskPool",
-        worker_consumer="worker.celery_ext.consumer:PatientConsumer",
+        worker_consumer="worker.celery_ext.consumer:JobConsumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -130,7 +130,8 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
         tracing.load(settings)  # code alone, so that the processes share it
         _serve_metrics()
     except StartupError as error:
-        raise SystemExit(f"yolo-queue worker: {error.message}") from error
+        log.critical("yolo-queue worker cannot start: %s", error.message)
+        raise SystemExit(os.EX_CONFIG) from error
     except Exception as error:
         # Celery would log it and go on, with a worker that has no model.
         log.critical("yolo-queue worker cannot start", exc_info=error)

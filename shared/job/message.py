@@ -1,9 +1,9 @@
-"""Owns the Celery message of a job: protocol 2 in kombu's Redis envelope.
+"""Writes the Celery message of a job: Celery's message protocol 2 in kombu's Redis envelope.
 
-The gateway writes it itself, in the same Lua step as the job's record, so that no crash can part
-the two, and so that it needs neither Celery nor a second connection. The format is documented by
-Celery (Message Protocol, version 2) and unchanged since 4.0; tests/integration compares it with
-what the installed Celery sends.
+The gateway writes it itself, in the same Lua step as the job's record. So no crash can separate the
+two, and the gateway needs neither Celery nor a second connection. Celery documents the format,
+which has not changed since 4.0; tests/integration/test_task_message.py compares it with what the
+installed Celery sends.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _BODY = base64.b64encode(
 
 
 def first_message(task_id: str, queue: str, traceparent: str = "") -> str:
-    """The message a job is accepted with: always the same for a job, so that cancelling it can
-    remove it from its list. `traceparent`: the request's trace context, if it is traced.
+    """The message that a job is accepted with. It is always the same for a job, so that cancelling
+    can find and remove it. `traceparent`: the request's trace context, if it is traced.
     """
     return task_message(task_id, queue, traceparent, delivery_tag=task_id)
 
@@ -31,9 +31,10 @@ def first_message(task_id: str, queue: str, traceparent: str = "") -> str:
 def task_message(
     task_id: str, queue: str, traceparent: str = "", *, delivery_tag: str | None = None
 ) -> str:
-    """The message that makes a worker run `task_id`. It carries the id; the image stays in its key.
+    """The message that makes a worker run `task_id`. It carries the id alone; the image stays under
+    its own key.
 
-    `delivery_tag`: what kombu tells unacknowledged messages apart by; a new one unless given.
+    `delivery_tag`: by which kombu distinguishes unacknowledged messages; a new one unless given.
     """
     return json.dumps(
         {

@@ -1,4 +1,4 @@
-"""Owns what a job is: its states, its parameters and its record. Knows nothing of Redis or HTTP."""
+"""What a job is: its states, its parameters and its record. Knows nothing of Redis or HTTP."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def new_job_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job about to be accepted. `width` and `height` are the stored image's, in pixels."""
+    """A job about to be accepted. `width` and `height`: of the stored image, in pixels."""
 
     owner: str
     image: bytes
@@ -94,7 +94,7 @@ class JobRecord:
 
     @classmethod
     def from_hash(cls, fields: Mapping[bytes, bytes]) -> JobRecord:
-        """From the flat hash in Redis (see job_keys.py)."""
+        """From the hash in Redis (the key `{q}:job:{id}` in keys.py)."""
         text = {key.decode(): value.decode() for key, value in fields.items()}
 
         def number(name: str) -> int | None:
@@ -120,7 +120,8 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The right to work on a job. `number` fences: a commit under an older number does nothing."""
+    """The right to work on a job. `number` is a fencing token: a commit under an older number does
+    nothing."""
 
     task_id: str
     number: int

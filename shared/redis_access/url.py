@@ -1,4 +1,4 @@
-"""Owns what a Redis URL may look like: one form for gateway, workers, command line and Flower.
+"""Reads Redis URLs: one form for gateway, workers, command line and Flower.
 
 | form | what it reaches |
 | --- | --- |
@@ -10,7 +10,7 @@
 
 Queries: for TLS `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs`,
 `ssl_check_hostname`; for Sentinel `sentinel_username`, `sentinel_password`, where the sentinels
-themselves ask for one. What is special in a user name or password is percent-encoded.
+themselves require one. Special characters in a user name or password are percent-encoded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """A URL taken apart.
+    """The parts of a URL.
 
     `nodes`: the server, or all sentinels, as (host, port); empty for a socket, which has a `path`.
     `service`: what Sentinel calls the group of servers; empty without Sentinel.
@@ -48,7 +48,7 @@ class RedisAddress:
 
 
 def parse(url: str) -> RedisAddress:
-    """Raises ValueError, whose words contain no password."""
+    """Raises ValueError; its message contains no password."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in ("redis", "rediss", "unix", *_SENTINEL):
         raise ValueError(f"a Redis URL begins with {_FORMS}")
@@ -91,7 +91,7 @@ def _parse_sentinel(scheme: str, rest: str) -> RedisAddress:
         if name in ("sentinel_username", "sentinel_password")
     }
     others = urlencode([pair for pair in pairs if not pair[0].startswith(prefix)])
-    # What is left means the same as in the URL of a single server.
+    # The rest means the same as in the URL of a single server.
     options = _options(f"{scheme}://{login}{at}redis/{db or 0}?{others}")
     return _address(options, scheme, nodes=nodes, service=service, sentinel_login=sentinel_login)
 
@@ -113,7 +113,7 @@ def _options(url: str) -> dict[str, Any]:
     try:
         return dict(parse_url(url))  # type: ignore[no-untyped-call]
     except ValueError as error:
-        # urllib's message for a bad port quotes what stands there, which may be half a password.
+        # urllib's message for a bad port quotes the text, which may be half a password.
         if "port" in str(error).lower():
             raise ValueError(
                 "the port is not a number from 0 to 65535; a password's `/`, `#`, `?` or `@` must "
@@ -137,7 +137,7 @@ def _address(
     if tls.setdefault("ssl_cert_reqs", "required") not in ("required", "optional", "none"):
         raise ValueError("ssl_cert_reqs is `required` (the default), `optional` or `none`")
     for name in _TLS_FILES:
-        # Found out later, it would look like a server that does not answer.
+        # Found later, it would look like a server that does not answer.
         if name in tls and not Path(tls[name]).is_file():
             raise ValueError(f"{name}={tls[name]} is not a file")
     return RedisAddress(

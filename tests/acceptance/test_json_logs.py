@@ -122,4 +122,6 @@ def test_last_words_are_json_too(
         name, sys.executable, "-m", "celery", "-A", "worker.app", "worker", **environment
     )
     assert worker.wait(timeout=60) != 0
-    assert [line for line in lines(logging_stack, name) if message in line["message"]]
+    said = logging_stack.log(name).read_text().splitlines()
+    logged = [json.loads(line) for line in said if line.startswith("{")]
+    assert [line for line in logged if message in line["message"]]

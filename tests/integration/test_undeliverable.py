@@ -1,4 +1,4 @@
-"""Messages that no job can come of: dropped, kept as dead letters, and no worker ends over them."""
+"""Messages that cannot become jobs: dropped, kept as dead letters, and no worker ends over them."""
 
 from __future__ import annotations
 

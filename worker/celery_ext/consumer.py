@@ -1,5 +1,6 @@
-"""Owns where this worker's consumer differs from Celery's: how long it waits between attempts to
-reach a Redis that is away, and how often it tells of its tasks."""
+"""The worker's consumer of messages. It differs from Celery's in three ways: how it waits for a
+Redis that is away, what it does with a message that cannot become a job, and how often it sends
+events."""
 
 from __future__ import annotations
 
@@ -16,23 +17,23 @@ from worker.celery_ext.undeliverable import fault_of, keep, text_of
 logger = get_logger("yolo_queue.worker")
 
 RECONNECT_SECONDS = 2
-"""Celery's own pause grows to 30 s; after a long outage that alone breaks recovery in 10 s."""
+"""Celery's own pause grows to 30 s, too long for a recovery within 10 s after a long outage."""
 
 REFUSED_SECONDS = 1.0
-"""Pause before the next attempt at a Redis that is there and refuses, full or a replica: it answers
-at once, and Celery would ask five times a second."""
+"""Pause before the next attempt when Redis answers and refuses (it is full, or a replica). It
+answers at once, so Celery would ask five times a second."""
 
 EVENTS_SECONDS = 0.5
-"""Flower sees events this late. Celery sends them at every turn of its loop, three times a job,
-and waits for Redis each time: that was 40 % of what the parent did."""
+"""How late Flower sees events. Celery sends them at every turn of its loop, three times a job, and
+waits for Redis each time: that was 40 % of the parent's work."""
 
 
-class PatientConsumer(Consumer):  # type: ignore[misc]
+class JobConsumer(Consumer):  # type: ignore[misc]
     _events_due = False
 
     def connect(self) -> Any:
-        # With a lost connection Celery resets the loop, and kombu forgets which one it was; what
-        # waits for its turn (broker.py) would not be put off any more.
+        # After a lost connection Celery resets the event loop, and kombu forgets which one it was.
+        # Acknowledgements would then be written at once, each in a round trip of its own.
         set_event_loop(self.hub)
         return super().connect()
 

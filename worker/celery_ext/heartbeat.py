@@ -152,7 +152,7 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
     def _beat(self, consumer: Any) -> None:
         global _last_report
         if error := parent().memory.load_error:
-            log.critical("yolo-queue worker: %s", error)
+            log.critical("yolo-queue worker cannot start: %s", error)
             consumer.controller.exitcode = os.EX_CONFIG
             state.should_terminate = True  # not should_stop: it would wait for the children
             return

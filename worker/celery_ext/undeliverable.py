@@ -1,6 +1,7 @@
-"""Tells which broker messages no job can come of, and keeps them as dead letters.
+"""Recognises broker messages that cannot become jobs, and keeps them as dead letters.
 
-Celery ends the worker over most of them and puts the message back, which ends the next worker too.
+Most of them would end Celery's worker, which puts the message back, so that it ends the next worker
+too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import logging
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-import redis
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.redis_access.client import UNAVAILABLE
@@ -18,13 +18,13 @@ from shared.redis_access.client import UNAVAILABLE
 log = logging.getLogger("yolo_queue.worker")
 
 KEPT_CHARACTERS = 64 * 1024
-"""Of a message's text; an inline image may be megabytes."""
+"""Kept of a message's text; an inline image may have megabytes."""
 
 _Text = Annotated[str, Field(min_length=1, max_length=255)]
 
 
 class _Task(BaseModel):
-    """What Celery reads of a task while it takes a message (Message Protocol, version 2)."""
+    """The headers that Celery reads when it takes a message (message protocol, version 2)."""
 
     model_config = ConfigDict(strict=True)
 
@@ -42,7 +42,8 @@ class _Task(BaseModel):
 
 
 def fault_of(message: Any) -> str:
-    """Why a kombu message cannot be a task; empty if it can. Decodes its body, as Celery will."""
+    """Why a kombu message cannot be a task; empty if it can. It decodes the body, as Celery
+    will."""
     try:
         body = message.payload
     except Exception as error:
@@ -68,19 +69,19 @@ def fault_of(message: Any) -> str:
 
 
 def text_of(message: object) -> str:
-    """A message as kombu parsed it, as text again."""
+    """A message that kombu has parsed, as text again."""
     return json.dumps(message, default=repr)
 
 
 def keep(text: str, why: str) -> None:
     """Log a message that is dropped, and keep its text among the dead letters."""
-    from worker.celery_ext import heartbeat as presence
+    from worker.celery_ext import heartbeat
 
-    log.error("a message was dropped, since no job can come of it: %s; it begins %.200s", why, text)
-    store = presence.parent_store()
+    log.error("dropped a message that cannot become a job: %s; it begins %.200s", why, text)
+    store = heartbeat.parent_store()
     if store is None:
         return
     try:
         store.bury_message(text[:KEPT_CHARACTERS], why)
-    except (*UNAVAILABLE, redis.OutOfMemoryError) as error:
-        log.warning("it could not be kept as a dead letter: %s", error)
+    except UNAVAILABLE as error:
+        log.warning("could not keep it as a dead letter: %s", error)
