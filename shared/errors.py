@@ -141,6 +141,7 @@ class ImageMissingInStore(JobError):
     """The upload is gone from Redis: evicted, deleted or expired."""
 
     code = "image_lost"
+    retryable = True
 
 
 class InvalidTask(JobError):

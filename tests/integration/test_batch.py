@@ -245,6 +245,17 @@ async def test_the_first_may_be_the_broken_one(service: Service) -> None:
     assert service.detector.passes == [1]
 
 
+async def test_a_lost_image_fails_its_job_alone_and_may_be_sent_again(service: Service) -> None:
+    await service.accept(IMAGE, IMAGE)
+    service.store.redis.delete(service.store.keys.image(service.ids[1]))
+    service.run()
+    assert await service.ends() == ["completed", "failed"]
+    found = await service.gateway.read(service.ids[1])
+    assert found is not None
+    assert found[0].error is not None
+    assert (found[0].error["code"], found[0].error["retryable"]) == ("image_lost", True)
+
+
 def test_one_attempt_is_too_few_for_a_batch() -> None:
     with pytest.raises(ValueError, match="MAX_ATTEMPTS"):
         Settings(micro_batch_jobs=2, max_attempts=1)
