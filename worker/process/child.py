@@ -104,7 +104,7 @@ def prepare_parent(settings: Settings, hostname: str) -> None:
     import ultralytics.models.yolo  # noqa: F401
 
     # What the first job would load, by which it would be late.
-    from worker.model.openvino_predictor import pixels_to_openvino
+    from worker.model.openvino_backend import pixels_to_openvino
 
     if not pixels_to_openvino(_model):  # which does without it
         import torchvision  # noqa: F401
