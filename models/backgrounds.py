@@ -1,7 +1,7 @@
-"""Owns what is behind and between the codes: photographs, paper and things that resemble codes.
+"""Draws what is behind and between the codes: photographs, surfaces and things that resemble codes.
 
 The look-alikes (pages, grids, stripes, keyboards, facades, chessboards ...) are never labelled:
-they teach the model what a code is not.
+they teach the model what is not a code.
 """
 
 from collections.abc import Sequence

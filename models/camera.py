@@ -1,4 +1,4 @@
-"""Owns what light, lens, sensor and file format do to a drawn scene."""
+"""Adds to a drawn scene what light, lens, sensor and file format do to a photograph."""
 
 import cv2
 import numpy as np

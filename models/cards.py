@@ -1,4 +1,4 @@
-"""Owns the parts that the samples are staged with: printed cards, tables, shadow and light."""
+"""Draws the parts of the sample pictures: printed cards, tables, shadow and light."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ Box = tuple[str, np.ndarray]
 
 @dataclass
 class Card:
-    """A flat printed thing: a Pillow image and the corner points of its codes, in its pixels."""
+    """A printed card: a Pillow image and the corner points of its codes, in pixels."""
 
     image: Image.Image
     codes: list[Box] = field(default_factory=list)

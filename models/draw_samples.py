@@ -1,4 +1,4 @@
-"""Owns the sample pictures: staged scenes with readable codes, and where those codes are.
+"""Draws the sample pictures: staged scenes with readable codes, and a list of where the codes are.
 
     python models/draw_samples.py --out models/samples --table coffee.png
 

@@ -1,4 +1,4 @@
-"""Owns the numbers of the model card: mAP on a held-out set and false alarms on photographs.
+"""Measures the numbers of the model card: mAP on a held-out set, false alarms on photographs.
 
 python models/evaluate.py models/demo.pt --data codes/heldout --photos PHOTOS
 """

@@ -1,4 +1,4 @@
-"""Owns the held-out codes: other libraries and dictionaries than those that trained the model.
+"""Draws the held-out codes, with other libraries and dictionaries than the training codes.
 
 QR codes come from qrcode and zxing-cpp, bars from zxing-cpp and reportlab, markers from
 dictionaries (and, in 4x4, numbers) that `symbols.py` never draws.

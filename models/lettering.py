@@ -1,4 +1,4 @@
-"""Owns the text that stands below bars, on labels and on the pages that hold no code."""
+"""Draws text: below bars, on labels, and on pages without a code."""
 
 import string
 from functools import lru_cache

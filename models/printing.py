@@ -1,4 +1,4 @@
-"""Owns how a symbol becomes a thing in a picture: printed in ink on paper, turned, seen aslant."""
+"""Puts a symbol into a picture: printed in ink on paper, rotated, in perspective."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Owns the composition of one picture: which codes lie where on which background."""
+"""Composes one picture: which codes lie where on which background."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Owns the drawing of the printed codes that the demo model is trained on.
+"""Draws the codes that the demo model is trained on.
 
 QR codes come from segno, bar patterns from python-barcode, markers from OpenCV's dictionaries
 and from random bits. The held-out set is drawn by other libraries: see `heldout_symbols.py`.

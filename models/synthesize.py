@@ -1,4 +1,4 @@
-"""Owns the command that draws a data set: pictures, YOLO labels and the data file for training.
+"""Draws a data set: pictures, YOLO labels and the data file for training.
 
     python models/synthesize.py --out codes/train --count 8000 --size 416 --photos PHOTOS
 

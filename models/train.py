@@ -1,4 +1,4 @@
-"""Owns one stage of training: from random or earlier weights to a model file of half precision.
+"""Trains one stage, from random or earlier weights to a model file in half precision.
 
     python models/train.py --data codes/train --size 416 --hours 0.6 --out models/demo.pt
 

@@ -1,8 +1,8 @@
-"""Reads the header of an image file: type, declared size, orientation, whether the end is there.
+"""Reads the header of an image file: type, declared size, orientation, and whether it is complete.
 
-Nothing is decoded. Each module walks the structure of one format, within bounds, so that no file
-can take long: the gateway does this between other requests. A 1 KB file that declares
-50,000 x 50,000 pixels costs nothing here.
+Nothing is decoded, so a 1 KB file that declares 50,000 x 50,000 pixels costs nothing here. Each
+module walks the structure of one format and gives up on a file with too many parts: the gateway
+does this between other requests, so no file may take long.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shared.image_header.header import ImageHeader, broken
 __all__ = ["FORMATS", "ImageHeader", "check_file", "find_end", "read_header"]
 
 FORMATS = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF or BMP"
-"""What is accepted, in words. Of animated files the first frame counts."""
+"""What is accepted, for error messages. Of an animation only the first frame is used."""
 
 _READERS: tuple[tuple[tuple[tuple[int, bytes], ...], Callable[[bytes], ImageHeader]], ...] = (
     (jpeg.SIGNATURES, jpeg.read),
@@ -31,11 +31,11 @@ _FIND_END = {jpeg.CONTENT_TYPE: jpeg.find_end, gif.CONTENT_TYPE: gif.find_end}
 
 
 def read_header(image: bytes, *, max_pixels: int) -> ImageHeader:
-    """Read and check the header of an encoded image, in 50 ms at most whatever is in the file.
+    """Read and check the header of an image file. Takes at most 50 ms, whatever the file holds.
 
-    Raises `UnsupportedMediaType` if it is no image of an accepted format, `InvalidImage` if its
+    Raises `UnsupportedMediaType` if it is not an image of an accepted format, `InvalidImage` if its
     header is broken or the file ends early (for JPEG and GIF see `find_end`), `TooManyPixels` if it
-    declares more than `max_pixels`, or half of that for an AVIF with transparency.
+    declares more than `max_pixels`, or than half of that for an AVIF with transparency.
     """
     for signatures, read in _READERS:
         if any(image.startswith(signature, at) for at, signature in signatures):
@@ -56,17 +56,17 @@ def read_header(image: bytes, *, max_pixels: int) -> ImageHeader:
 
 
 def find_end(image: bytes, header: ImageHeader) -> Iterator[None]:
-    """Find the end of the coded picture: a decoder would fill with grey what is missing.
+    """Check that the coded picture is complete. A decoder would fill in what is missing with grey.
 
-    This walks through all of the picture, in steps of 10 ms at most: one each time the iterator is
-    asked for more. Raises `InvalidImage` if the end is not there.
+    Walks through the whole picture. Each step of the iterator takes 10 ms at most. Raises
+    `InvalidImage` if the end is missing.
     """
     find = _FIND_END.get(header.content_type)
     return find(image, header) if find else iter(())
 
 
 def check_file(image: bytes, *, max_pixels: int) -> ImageHeader:
-    """`read_header` and `find_end` in one go, where nobody else waits."""
+    """Run `read_header` and all steps of `find_end`, for callers that may block."""
     header = read_header(image, max_pixels=max_pixels)
     for _ in find_end(image, header):
         pass

@@ -1,4 +1,4 @@
-"""BMP: reads the header in front of the pixels."""
+"""BMP: reads the header before the pixels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SIGNATURES = ((0, b"BM"),)
 _OLD_HEADER_BYTES = 12
 _ALPHA_MASK_AT = 14 + 52
 _UNCOMPRESSED = (0, 3, 6)
-"""Pixels as they are, of fixed channels or with masks that say where the channels are."""
+"""Uncompressed pixels: in fixed channels, or with masks that tell where each channel is."""
 
 
 def read(image: bytes) -> ImageHeader:
-    """The header of a BMP. Raises `InvalidImage`."""
+    """Read the header of a BMP file. Raises `InvalidImage`."""
     try:
         pixels_at, header_bytes = struct.unpack_from("<II", image, 10)
         if header_bytes == _OLD_HEADER_BYTES:
@@ -34,7 +34,7 @@ def read(image: bytes) -> ImageHeader:
             has_alpha = mask != 0
     except struct.error as error:
         raise incomplete() from error
-    height = abs(height)  # negative: the first row is the top one
+    height = abs(height)  # negative if the top row comes first
     if compression in _UNCOMPRESSED:
         coded_bytes = (width * bits + 31) // 32 * 4 * height
     if pixels_at + coded_bytes > len(image) + 3:  # the last row may lack its padding

@@ -1,4 +1,4 @@
-"""Finds the orientation in an EXIF block, in the first directory of its TIFF structure."""
+"""Reads the orientation from an EXIF block: a tag in the first directory of its TIFF structure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _SHORT, _LONG = 3, 4
 
 
 def orientation(image: bytes, begin: int, end: int) -> int:
-    """The orientation, 1-8, in the EXIF block `image[begin:end]`; 1 if it says none.
+    """Return the orientation, 1-8, from the EXIF block `image[begin:end]`; 1 if it has none.
 
-    A broken block does not make the picture unusable, so this never raises.
+    Never raises: a picture with a broken EXIF block is still usable.
     """
-    if image[begin : begin + 6] == b"Exif\0\0":  # JPEG has it, and some writers of WebP
+    if image[begin : begin + 6] == b"Exif\0\0":  # always in JPEG, sometimes in WebP
         begin += 6
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(image[begin : begin + 4])
     if order is None:

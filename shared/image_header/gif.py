@@ -1,4 +1,4 @@
-"""GIF: walks from block to block (the GIF89a specification)."""
+"""GIF: walks from block to block (GIF89a specification)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _STEP_BLOCKS = 10_000
 
 
 def read(image: bytes) -> ImageHeader:
-    """The header of a GIF, read up to the pixels of its first frame. Raises `InvalidImage`."""
+    """Read the header of a GIF file, up to the pixels of its first frame. Raises `InvalidImage`."""
     try:
         width, height, flags = struct.unpack_from("<HHB", image, 6)
         at, has_alpha, inside = 13 + _table_bytes(flags), False, False
         for _ in range(MAX_PARTS):
             kind = image[at]
-            if inside:  # an extension, whose data comes in blocks
+            if inside:  # an extension's data comes in blocks
                 inside = kind != 0
                 at += 1 + kind
             elif kind == _EXTENSION:
@@ -39,7 +39,7 @@ def read(image: bytes) -> ImageHeader:
                 left, top, wide, high, flags = struct.unpack_from("<HHHHB", image, at + 1)
                 if left + wide > width or top + high > height:
                     raise broken("the first frame is larger than the picture")
-                at += 10 + _table_bytes(flags) + 1  # the size of LZW's codes
+                at += 10 + _table_bytes(flags) + 1  # one byte: the size of the LZW codes
                 return ImageHeader(CONTENT_TYPE, width, height, 1, has_alpha, pixels_at=at)
             else:
                 raise broken("there is no frame")
@@ -49,10 +49,10 @@ def read(image: bytes) -> ImageHeader:
 
 
 def find_end(image: bytes, header: ImageHeader) -> Iterator[None]:
-    """Find the end of the file, a step each time the iterator is asked for more: the decoder wants
-    all frames to be there, although only the first one counts.
+    """Find the end of the file in short steps.
 
-    Raises `InvalidImage` if it is not there.
+    Only the first frame is used, but the decoder needs all of them to be complete. Raises
+    `InvalidImage` if the end is missing.
     """
     at, inside, parts = header.pixels_at, True, 0
     try:
@@ -80,5 +80,5 @@ def find_end(image: bytes, header: ImageHeader) -> Iterator[None]:
 
 
 def _table_bytes(flags: int) -> int:
-    """Of the colour table that follows such flags."""
+    """Size of the colour table that `flags` announces."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0

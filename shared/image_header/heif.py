@@ -6,7 +6,7 @@ meta
   iloc         where in the file each item is
   iprp
     ipco       properties: hvcC or av1C (codec), ispe (size), clap, irot, imir, auxC, ...
-    ipma       which of the properties, by their numbers from 1, each item has
+    ipma       which properties each item has, by their numbers in ipco, from 1
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _BRANDS = frozenset(
 )
 _MAX_BRANDS = 64
 _MAX_ITEMS_BYTES = 100_000
-"""Of what lists the items, enough for about 2,000; a telephone's 48 megapixels in tiles have 400.
-The decoders compare each with each."""
+"""Size of the lists of items, enough for about 2,000; a telephone's 48 megapixels in tiles are 400.
+Decoders compare every item with every other."""
 _MEDIA_BOXES = (b"ftyp", b"meta", b"mdat", b"moov", b"moof", b"idat")
 _ALPHA = re.compile(rb"alpha|hevc:2015:auxid:1")
 _MAX_PROPERTIES = 1000
-"""Items share theirs: a telephone's file has about 10."""
+"""Items share properties: a telephone's file has about 10."""
 _CODECS = {b"av1C": AVIF, b"hvcC": HEIC}
 _ORIENTATIONS = {
     (0, None): 1,
@@ -56,20 +56,20 @@ _ORIENTATIONS = {
     (2, 1): 4,
     (3, 1): 5,
 }
-"""EXIF's value for a turn (quarters, anticlockwise) and a mirror behind it (0 swaps top and bottom,
-1 left and right)."""
+"""EXIF's value for a rotation (quarter turns, anticlockwise) and then a mirroring (0 swaps top and
+bottom, 1 left and right)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Box:
     kind: bytes
     begin: int
-    """Offset of what is in it."""
+    """Offset of its content."""
     end: int
 
 
 class _Boxes:
-    """The boxes of one file, of which only so many are looked at."""
+    """Iterates over the boxes of one file, at most `MAX_PARTS` in all."""
 
     def __init__(self, image: bytes) -> None:
         self._image, self._left = image, MAX_PARTS
@@ -82,14 +82,14 @@ class _Boxes:
                 raise too_many_parts()
             size, kind = struct.unpack_from(">I4s", self._image, at)
             content = at + 8
-            if size == 1 and at + 16 <= end:  # the size is too large for its field
+            if size == 1 and at + 16 <= end:  # a size of 64 bits follows
                 (size,) = struct.unpack_from(">Q", self._image, at + 8)
                 content = at + 16
-            elif size == 0:  # up to the end
+            elif size == 0:  # it reaches to the end
                 size = end - at
             sound = content - at <= size <= end - at
             if not sound and end == len(self._image) and kind not in _MEDIA_BOXES:
-                return  # no box but what somebody has put behind the file
+                return  # not a box: something appended to the file
             if size < content - at:
                 raise broken("a box is smaller than its own header")
             if at + size > end:
@@ -99,15 +99,15 @@ class _Boxes:
 
 
 def read(image: bytes) -> ImageHeader:
-    """The header of a HEIC or AVIF file, of which the primary picture counts.
+    """Read the header of the primary picture of a HEIC or AVIF file.
 
-    A HEIC file has orientation 1 and its upright size: libheif turns and crops the picture itself.
-    Raises `InvalidImage`, or `UnsupportedMediaType` for films and other codecs.
+    For HEIC the size is the upright one and the orientation 1: libheif turns and crops the picture
+    itself. Raises `InvalidImage`, or `UnsupportedMediaType` for films and other codecs.
     """
     boxes = _Boxes(image)
     try:
         meta = None
-        for box in boxes.inside(0, len(image)):  # all of them, to see that the end is there
+        for box in boxes.inside(0, len(image)):  # all of them, to see that the file is complete
             if box.begin <= 16 and not _is_picture(image, box):  # the first one
                 raise UnsupportedMediaType("A film, or another file of MP4's kind, is no image.")
             if box.kind == b"meta" and meta is None:
@@ -169,7 +169,7 @@ def _av1_bits(image: bytes, box: _Box) -> int:
 
 
 def _end_of_items(image: bytes, iloc: _Box) -> int:
-    """The offset in the file behind the last of what belongs to the items."""
+    """The file offset where the data of the last item ends."""
     version, last = image[iloc.begin], 0
     (sizes,) = struct.unpack_from(">H", image, iloc.begin + 4)
     offset_bytes, length_bytes, base_bytes, index_bytes = (
@@ -182,11 +182,11 @@ def _end_of_items(image: bytes, iloc: _Box) -> int:
     at += number.size
     for _ in range(min(items, MAX_PARTS)):
         at += number.size
-        in_file = True  # or in a box of its own
+        in_file = True  # else in `idat`, or relative to another item
         if version:
             in_file = struct.unpack_from(">H", image, at)[0] & 15 == 0
             at += 2
-        at += 2  # which file: always this one
+        at += 2  # data reference: always this file
         base = int.from_bytes(image[at : at + base_bytes], "big")
         at += base_bytes
         (extents,) = struct.unpack_from(">H", image, at)
@@ -205,7 +205,7 @@ def _end_of_items(image: bytes, iloc: _Box) -> int:
 
 
 def _properties_of(number: int, image: bytes, associations: list[_Box]) -> list[int]:
-    """The numbers of an item's properties."""
+    """The numbers of the properties of item `number`."""
     for box in associations:
         found = _properties_in(number, image, box)
         if found is not None:
@@ -221,7 +221,7 @@ def _properties_in(number: int, image: bytes, ipma: _Box) -> list[int] | None:
         found, count = item.unpack_from(image, at)
         at += item.size
         if found == number:
-            # The highest bit says that a reader has to know the property.
+            # The highest bit marks a property that readers must understand.
             if wide:
                 return [each & 0x7FFF for each in struct.unpack_from(f">{count}H", image, at)]
             return [each & 0x7F for each in image[at : at + count]]
@@ -233,7 +233,7 @@ def _header(
     image: bytes, content_type: str, own: list[_Box], *, has_alpha: bool, bits: int
 ) -> ImageHeader:
     size, turn, mirror = None, 0, None
-    for each in own:  # libheif applies them one after the other
+    for each in own:  # in order, as libheif applies them
         if each.kind == b"ispe":
             size = struct.unpack_from(">II", image, each.begin + 4)
         elif each.kind == b"clap" and content_type == HEIC and size is not None:
@@ -250,7 +250,7 @@ def _header(
     if size is None:
         raise broken("it does not say the picture's size")
     orientation = 1 if content_type == HEIC else _ORIENTATIONS[turn, mirror]
-    # Of an AVIF, the decoder has colours and alpha as pictures of their own, and then together.
+    # libavif holds colours and alpha as separate pictures, and then as one.
     weight = 2 if content_type == AVIF and has_alpha else 1
     return ImageHeader(
         content_type, size[0], size[1], orientation, has_alpha, bits=bits, weight=weight

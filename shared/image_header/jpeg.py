@@ -1,7 +1,7 @@
 """JPEG: walks from marker to marker (ITU-T T.81, annex B) up to the end of the first picture.
 
-What follows that end is not looked at: the second pictures of a Multi-Picture Format file and
-of HDR photographs, the film of a motion photo, a vendor's trailer.
+What follows is ignored: further pictures of a Multi-Picture Format file or an HDR photograph, the
+film of a motion photo, a vendor's trailer.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ SIGNATURES = ((0, b"\xff\xd8\xff"),)
 
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
-"""Sequential and progressive, by Huffman or arithmetic coding: what libjpeg-turbo decodes."""
+"""Sequential and progressive, with Huffman or arithmetic coding: what libjpeg-turbo decodes."""
 _OTHER_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC8, 0xCB, 0xCD, 0xCE, 0xCF)
-"""Lossless and hierarchical ones."""
+"""Lossless and hierarchical."""
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""In coded data, FF is followed by 00, or by the number of a restart."""
+"""In coded data, FF is followed by 00 or by the number of a restart marker."""
 _MAX_FILL_BYTES = 1 << 20
 _STEP_BYTES = 1 << 20
-"""What is searched at once, in 7 ms if it was made to take long."""
+"""Searched in one step: 7 ms for data that was made to take long."""
 _STEP_PARTS = 1000
 _MAX_SCANS = 100
-"""Progressive files have about 10. Each takes a decoder a pass over all of the picture."""
+"""A progressive file has about 10. For each, a decoder passes over the whole picture."""
 
 
 def read(image: bytes) -> ImageHeader:
-    """The header of a JPEG, read up to its first scan. Raises `InvalidImage`."""
+    """Read the header of a JPEG file, up to its first scan. Raises `InvalidImage`."""
     at, fill, size, orientation = 2, 0, None, None
     for _ in range(MAX_PARTS):
         found = _MARKER.search(image, at, at + _MAX_FILL_BYTES)
@@ -68,10 +68,7 @@ def read(image: bytes) -> ImageHeader:
 
 
 def find_end(image: bytes, header: ImageHeader) -> Iterator[None]:
-    """Find the end of the first picture, a step each time the iterator is asked for more.
-
-    Raises `InvalidImage` if it is not there.
-    """
+    """Find the end of the first picture in short steps. Raises `InvalidImage` if it is missing."""
     at, scans, parts = header.pixels_at, 1, 0
     step_end = at + _STEP_BYTES
     while at < len(image):
@@ -98,7 +95,7 @@ def find_end(image: bytes, header: ImageHeader) -> Iterator[None]:
 
 
 def _segment_length(image: bytes, at: int, marker: int) -> int:
-    """Of the segment behind a marker that ends at `at`, with the two bytes that say it."""
+    """Length of the segment after the marker that ends at `at`, its own two bytes included."""
     if marker < 0xC0 or marker in (_SOI, _EOI):
         raise broken(f"unexpected marker {marker:02X}")
     if 0xD0 <= marker <= 0xD7:

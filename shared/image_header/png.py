@@ -20,17 +20,17 @@ _HEADER_CHUNK = struct.Struct(">I4sIIBB")
 _CHUNK = struct.Struct(">I4s")
 _CHECK_BYTES = 4
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Of a pixel, by colour type: grey, RGB, palette, grey with alpha, RGB with alpha."""
+"""Samples per pixel, by colour type: grey, RGB, palette, grey with alpha, RGB with alpha."""
 _WITH_ALPHA = (4, 6)
 _COMPRESSED_TEXTS = (b"zTXt", b"iTXt", b"iCCP")
 _MAX_TEXTS = 50
-"""Each may be inflated to 8 MB before libpng stops."""
+"""libpng inflates each to up to 8 MB."""
 _MAX_OVERHEAD_BYTES = 1 << 16
-"""Behind a picture's last row, libpng goes on inflating to the end of the data."""
+"""After the last row libpng inflates whatever data is left."""
 
 
 def read(image: bytes) -> ImageHeader:
-    """The header of a PNG, whose chunks are walked through to the last. Raises `InvalidImage`."""
+    """Read the header of a PNG file and walk to its last chunk. Raises `InvalidImage`."""
     if len(image) < 8 + _HEADER_CHUNK.size:
         raise incomplete()
     length, kind, width, height, bits, colour_type = _HEADER_CHUNK.unpack_from(image, 8)
@@ -58,7 +58,7 @@ def read(image: bytes) -> ImageHeader:
             if not coded_bytes:
                 raise broken("there are no pixels")
             row_bytes = 2 + width * bits * _SAMPLES.get(colour_type, 4) // 8
-            # Noise in Huffman codes that do not fit it becomes an eighth longer.
+            # Noise in Huffman codes that do not suit it grows by an eighth.
             most = _MAX_OVERHEAD_BYTES + height * row_bytes * 5 // 4
             if coded_bytes > most or texts > _MAX_TEXTS:
                 raise broken("it has more data than a picture of its size needs")

@@ -19,7 +19,7 @@ _TYPES = {1: "B", 3: "H", 4: "I"}
 _LETTER_BYTES = {"B": 1, "H": 2, "I": 4}
 _MAX_ENTRIES = 1000
 _MAX_VALUES = 100_000
-"""Of one tag: the strips of a picture of 65,535 rows, and more."""
+"""Values of one tag: more than the strips of a picture with 65,535 rows."""
 _FLOAT = 3
 _RGB, _CMYK = 2, 5
 _ASSOCIATED = 1
@@ -28,16 +28,17 @@ _COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
 
 
 def read(image: bytes) -> ImageHeader:
-    """The header of a TIFF. Raises `InvalidImage`, or `UnsupportedMediaType` for raw photographs.
+    """Read the header of a TIFF file.
 
-    Its orientation is 1 and its size the upright one: OpenCV's decoder turns the picture itself.
+    The size is the upright one and the orientation 1: OpenCV's decoder turns the picture itself.
+    Raises `InvalidImage`, or `UnsupportedMediaType` for raw photographs.
     """
     order = "<" if image[:2] == b"II" else ">"
     try:
         tags = _directory(image, order)
         reduced = _values(image, tags, _SUBFILE_TYPE, (0,))[0] & 1
         if _DNG_VERSION in tags or reduced or image[8:10] == b"CR":
-            # Of raw photographs, the first picture is a thumbnail.
+            # The first picture of a raw photograph is a thumbnail.
             raise UnsupportedMediaType("A raw photograph; develop it and send a JPEG.")
         width, height = (tags[tag].values(image)[0] for tag in (_WIDTH, _HEIGHT))
         bits = _values(image, tags, _BITS, (1,))
@@ -62,7 +63,7 @@ def read(image: bytes) -> ImageHeader:
         raise incomplete() from error
     except (KeyError, IndexError) as error:
         raise broken("it does not say the picture's size") from error
-    # Of 8 bits, libtiff multiplies colours and alpha itself.
+    # With 8 bits, libtiff multiplies colours by alpha itself.
     premultiplied = max(bits) <= 8 or extra == (_ASSOCIATED,)
     return ImageHeader(
         CONTENT_TYPE,
@@ -75,7 +76,7 @@ def read(image: bytes) -> ImageHeader:
 
 
 class _Tag:
-    """A tag's values, which are read when they are asked for."""
+    """A tag, whose values are read on demand."""
 
     def __init__(self, order: str, kind: int, count: int, at: int) -> None:
         self._order, self._letter, self._count, self._at = order, _TYPES.get(kind, ""), count, at
@@ -86,7 +87,7 @@ class _Tag:
         if self._count > _MAX_VALUES:
             raise broken(f"a tag has more than {_MAX_VALUES:,} values")
         at = self._at
-        if self._count * _LETTER_BYTES[self._letter] > 4:  # they are elsewhere
+        if self._count * _LETTER_BYTES[self._letter] > 4:  # the entry holds their offset
             (at,) = struct.unpack_from(self._order + "I", image, at)
         return struct.unpack_from(f"{self._order}{self._count}{self._letter}", image, at)
 

@@ -20,7 +20,7 @@ _ALPHA_FLAG, _EXIF_FLAG = 0x10, 0x08
 
 
 def read(image: bytes) -> ImageHeader:
-    """The header of a WebP file; of an animation the first frame counts. Raises `InvalidImage`."""
+    """Read the header of a WebP file. Raises `InvalidImage`."""
     if len(image) < 30:
         raise incomplete()
     (size,) = struct.unpack_from("<I", image, 4)
@@ -47,7 +47,7 @@ def read(image: bytes) -> ImageHeader:
 
 
 def _orientation(image: bytes, end: int) -> int:
-    """In the EXIF chunk, which comes last."""
+    """The orientation from the EXIF chunk, which comes last."""
     at = 12
     for _ in range(MAX_PARTS):
         if at + 8 > end:

@@ -1,34 +1,46 @@
-"""The detector with real models: every Ultralytics task, reduced decoding, runtimes, threads."""
+"""The detector with real models: every Ultralytics task, reduced decoding, PyTorch and OpenVINO,
+batches."""
 
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from shared.errors import InvalidTask, ModelUnavailable
+from shared.errors import InvalidTask
 from shared.job.record import DetectParameters
 from shared.settings import Settings
 from tests.support.images import encoded, photograph, sample
+from tests.support.models import random_model
 from tests.support.stack import DEMO_MODEL
 from worker.model.detector import Detector, to_original
-from worker.model.images import DecodedImage, decode
+from worker.model.images import DecodedImage, Pixels, decode
 from worker.model.openvino_network import compile_network, openvino_options
-from worker.model.runtimes import ServedModel, prepare
-from worker.model.weights import be_quiet_and_offline
+from worker.model.runtimes import prepare
+from worker.model.ultralytics_backend import largest_batch
 
 LIMIT = 50_000_000
 LOOSE = DetectParameters(conf=0.0001, max_det=5)
-COCO_MODEL = Path(__file__).resolve().parents[3] / "shared" / "models" / "yolov8n.pt"
+TASKS = ["yolov8n-seg.yaml", "yolov8n-pose.yaml", "yolov8n-obb.yaml", "yolov8n-cls.yaml"]
+"""Those beside detection, which the demo model does."""
 
 
 def torch_detector(weights: Path) -> Detector:
     settings = Settings(yolo_model=str(weights), yolo_runtime="torch", annotated_max_side=320)
+    return Detector(settings, prepare(settings), threads=1)
+
+
+def openvino_detector(weights: Path, *, cache: Path, precision: str = "f32") -> Detector:
+    settings = Settings(
+        yolo_model=str(weights),
+        yolo_runtime="openvino",
+        yolo_precision=precision,
+        model_cache_dir=str(cache),
+        annotated_max_side=320,
+    )
     return Detector(settings, prepare(settings), threads=1)
 
 
@@ -55,15 +67,8 @@ def photo() -> DecodedImage:
 def test_every_task_gives_its_own_result(
     config: str, task: str, keys: set[str], tmp_path: Path, photo: DecodedImage
 ) -> None:
-    """A real network of each kind; its weights are random, so only the shape counts."""
-    be_quiet_and_offline()
-    import torch
-    from ultralytics import YOLO
-
-    torch.manual_seed(0)
-    weights = tmp_path / "random.pt"
-    YOLO(config).save(weights)
-    detector = torch_detector(weights)
+    """The weights are random, so only the keys count."""
+    detector = torch_detector(random_model(config, tmp_path))
     assert detector.task == task
     prediction = detector.predict(photo, LOOSE)
     assert prediction.detections
@@ -95,7 +100,7 @@ def test_coordinates_are_the_originals_whatever_was_decoded() -> None:
 def test_reduced_decoding_moves_boxes_by_no_more_than_two_pixels_in_a_thousand(
     demo: Detector,
 ) -> None:
-    """12 megapixels at half size against all of them: same codes, same boxes."""
+    """12 megapixels decoded at half size and at full size: the same codes, the same boxes."""
     large = Image.open(io.BytesIO(sample())).convert("RGB").resize((4000, 3000))
     data = encoded(large, "JPEG", quality=92)
     full = demo.predict(decode(data, max_pixels=LIMIT), DetectParameters())
@@ -124,15 +129,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_openvino_gives_the_same_detections(
     demo: Detector, cache: Path, precision: str, confidence: float, pixels: float
 ) -> None:
-    """As PyTorch, in 32 bits and in what the CPU does best (bfloat16, if it has that)."""
-    settings = Settings(
-        yolo_model=str(DEMO_MODEL),
-        yolo_runtime="openvino",
-        yolo_precision=precision,
-        model_cache_dir=str(cache),
-    )
-    served = prepare(settings)
-    detector = Detector(settings, served, threads=1)
+    """PyTorch's, in 32 bits and in what is fastest on this CPU (bfloat16, if it has that)."""
+    detector = openvino_detector(DEMO_MODEL, cache=cache, precision=precision)
     assert (detector.task, detector.names) == (demo.task, demo.names)
     for name in ("mixed.jpg", "qr_code.jpg", "barcode.jpg", "screen.jpg"):
         image = decode(sample(name), max_pixels=LIMIT)
@@ -145,29 +143,19 @@ def test_openvino_gives_the_same_detections(
 
 
 def in_order(detections: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By place: the order of confidences may turn with the last bit."""
+    """Sorted by place: the order of confidences may change with their last bit."""
     return sorted(detections, key=lambda d: (d["name"], round(d["box"]["x1"] / 10)))
 
 
-@pytest.mark.parametrize("config", ["yolov8n-seg", "yolov8n-pose", "yolov8n-obb", "yolov8n-cls"])
+@pytest.mark.parametrize("config", TASKS)
 def test_openvino_does_every_task_as_ultralytics_does(
     config: str, tmp_path: Path, photo: DecodedImage
 ) -> None:
-    """Our way to the network against Ultralytics' own, on the same export of a random network."""
-    be_quiet_and_offline()
-    import torch
+    """Our path to the network and Ultralytics' own, on the same export of a random network."""
     from ultralytics import YOLO
 
-    torch.manual_seed(0)
-    weights = tmp_path / "random.pt"
-    YOLO(f"{config}.yaml").save(weights)
-    settings = Settings(
-        yolo_model=str(weights),
-        yolo_runtime="openvino",
-        yolo_precision="f32",
-        model_cache_dir=str(tmp_path),
-    )
-    detector = Detector(settings, prepare(settings), threads=1)
+    weights = random_model(config, tmp_path)
+    detector = openvino_detector(weights, cache=tmp_path)
     ours = detector.predict(photo, LOOSE).detections[0]
     model = YOLO(detector.served.path, task=detector.task, verbose=False)
     options = LOOSE.model_dump(include={"conf", "iou", "imgsz", "max_det"})
@@ -181,7 +169,7 @@ def test_openvino_does_every_task_as_ultralytics_does(
 
 
 def mixed_pictures() -> list[DecodedImage]:
-    """Some as large as others once they are letterboxed, some not; one smaller than the network."""
+    """After the letterbox some have the same size. One is smaller than the network's input."""
     scene = Image.open(io.BytesIO(sample())).convert("RGB")
     images = [sample("mixed.jpg"), sample("screen.jpg"), photograph()]
     images += [encoded(scene.resize(size), "PNG") for size in ((320, 240), (300, 40))]
@@ -194,14 +182,7 @@ def test_a_batch_gives_what_each_picture_gives_alone(
 ) -> None:
     detector = demo
     if runtime == "openvino":
-        settings = Settings(
-            yolo_model=str(DEMO_MODEL),
-            yolo_runtime="openvino",
-            yolo_precision="f32",
-            model_cache_dir=str(cache),
-            annotated_max_side=320,
-        )
-        detector = Detector(settings, prepare(settings), threads=1)
+        detector = openvino_detector(DEMO_MODEL, cache=cache)
     assert detector.can_batch
     images = mixed_pictures()
     passes = [numbers for numbers, _ in detector._passes(images, DetectParameters())]
@@ -221,7 +202,7 @@ def test_a_batch_gives_what_each_picture_gives_alone(
 
 
 def same_detections(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
-    """To the last bits: a kernel may add up in another order for a batch."""
+    """Equal but for the last bits: a kernel may add in another order for a batch."""
     assert [row["name"] for row in in_order(ours)] == [row["name"] for row in in_order(theirs)]
     for a, b in zip(in_order(ours), in_order(theirs), strict=True):
         assert a.keys() == b.keys()
@@ -229,80 +210,47 @@ def same_detections(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) ->
         assert a.get("box") == pytest.approx(b.get("box"), abs=0.1)
 
 
-@pytest.mark.parametrize("config", ["yolov8n-seg", "yolov8n-pose", "yolov8n-obb", "yolov8n-cls"])
+@pytest.mark.parametrize("config", TASKS)
 def test_every_task_in_a_batch(config: str, tmp_path: Path) -> None:
-    be_quiet_and_offline()
-    import torch
-    from ultralytics import YOLO
-
-    torch.manual_seed(0)
-    weights = tmp_path / "random.pt"
-    YOLO(f"{config}.yaml").save(weights)
-    detector = torch_detector(weights)
+    detector = torch_detector(random_model(config, tmp_path))
     images, loose = mixed_pictures()[:4], LOOSE.model_copy(update={"imgsz": 320})
     alone = [detector.predict(image, loose) for image in images]
     for one, other in zip(detector.predict_batch(images, loose), alone, strict=True):
         assert one.detections
-        # Thousands of candidates of a random network are as good as equal: only the best counts.
+        # A random network has thousands of nearly equal candidates, so compare only the best.
         ours, theirs = one.detections[0], other.detections[0]
         assert ours.keys() == theirs.keys()
         assert ours["confidence"] == pytest.approx(theirs["confidence"], abs=1e-4)
         assert len(one.detections) == len(other.detections)
 
 
-def test_many_processes_export_once(cache: Path, tmp_path: Path) -> None:
-    code = (
-        "import logging, sys; logging.basicConfig(level=20);"
-        "from shared.settings import Settings; from worker.model.runtimes import prepare;"
-        "print(prepare(Settings()).path)"
-    )
-    environment = {
-        "YOLO_MODEL": str(DEMO_MODEL),
-        "YOLO_RUNTIME": "openvino",
-        "MODEL_CACHE_DIR": str(tmp_path),
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env=environment,
-            cwd=DEMO_MODEL.parents[1],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(3)
-    ]
-    outcomes = [process.communicate(timeout=120) for process in processes]
-    assert all(process.returncode == 0 for process in processes), outcomes
-    assert len({out for out, _ in outcomes}) == 1
-    assert sum("exporting" in err for _, err in outcomes) == 1
-
-
-def test_auto_falls_back_and_says_so_but_a_named_runtime_does_not(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_no_pass_has_more_pictures_than_the_network_takes(
+    demo: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = tmp_path / "broken.pt"
-    broken.write_bytes(b"not a model")
-    settings = Settings(
-        yolo_model=str(broken), yolo_device="cpu", model_cache_dir=str(tmp_path / "cache")
-    )
-    assert prepare(settings) == ServedModel(broken, "torch", broken)
-    assert "serving with PyTorch" in caplog.text
-    with pytest.raises(ModelUnavailable, match="cannot be exported"):
-        prepare(settings.model_copy(update={"yolo_runtime": "openvino"}))
-    with pytest.raises(ModelUnavailable, match="pip install"):
-        prepare(settings.model_copy(update={"yolo_runtime": "tensorrt"}))
+    """As for a TensorRT engine, which refuses more pictures than it was built for."""
+    image = decode(sample("mixed.jpg"), max_pixels=LIMIT)
+    infer, counts = demo._backend.infer, []
+
+    def counted(pictures: list[Pixels], *rest: Any) -> list[Any]:
+        counts.append(len(pictures))
+        return infer(pictures, *rest)
+
+    monkeypatch.setattr(demo._backend, "infer", counted)
+    monkeypatch.setattr(demo._backend, "max_batch", 2)
+    alone = demo.predict(image, DetectParameters()).detections
+    counts.clear()
+    batch = demo.predict_batch([image] * 5, DetectParameters())
+    assert counts == [2, 2, 1]
+    assert len(batch) == 5
+    for prediction in batch:
+        same_detections(prediction.detections, alone)
+    monkeypatch.setattr(demo._backend, "max_batch", 1)
+    assert not demo.can_batch
 
 
-@pytest.mark.skipif(not COCO_MODEL.exists(), reason="COCO weights are not beside the checkout")
-def test_real_photographs_with_coco_weights() -> None:
-    detector = torch_detector(COCO_MODEL)
-    for name, expected in (
-        ("bus.jpg", ["bus", "person", "person", "person"]),
-        ("zidane.jpg", ["person", "person"]),
-    ):
-        image = decode(photograph(name), max_pixels=LIMIT)
-        rows = detector.predict(image, DetectParameters(conf=0.5)).detections
-        assert sorted(row["name"] for row in rows) == expected
+def test_how_many_pictures_a_network_takes() -> None:
+    assert largest_batch("pt", dynamic=False, batch=1) is None
+    assert largest_batch("onnx", dynamic=True, batch=1) is None
+    assert largest_batch("onnx", dynamic=False, batch=4) == 1
+    assert largest_batch("engine", dynamic=True, batch=8) == 8
+    assert largest_batch("engine", dynamic=False, batch=8) == 1

@@ -1,4 +1,4 @@
-"""Files that are made to cost time or memory: in the checks of the gateway, and in the decoders."""
+"""Files made to cost time or memory, in the gateway's checks and in the decoders."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ MAX_PIXELS = Settings.model_fields["max_image_pixels"].default
 
 
 def test_no_file_keeps_the_gateway_from_its_other_requests() -> None:
-    """Nothing else runs during a step. In CPU time, which a busy machine does not change."""
+    """The gateway does nothing else during a step. Measured in CPU time, so a busy machine does not
+    matter."""
     slow, refused, number = {}, 0, 0
     gc.collect()
-    gc.freeze()  # as the gateway does: what other tests left is not what is measured
+    gc.freeze()  # as the gateway does, and so that garbage of other tests is not measured
     for name, data in hostile_files(MAX_BYTES):
         number += 1
         begin = time.thread_time()
@@ -55,7 +56,7 @@ from tests.support.hostile_files import hostile_files
 from worker.model.images import decode
 
 max_bytes, max_pixels = map(int, sys.argv[1:])
-os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # OpenCV has much to say about them
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # OpenCV logs much about them
 cv2.setNumThreads(1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 seconds, decoded, undecodable = {}, 0, 0

@@ -1,4 +1,4 @@
-"""Networks of a single size: the answers of the one that takes any, from the first picture on."""
+"""Networks compiled for one size give the answers of the one that takes any size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.settings import Settings
 from tests.support.images import sample
 from tests.support.stack import DEMO_MODEL
 from worker.model.images import Pixels, decode
-from worker.model.openvino_network import OWN_NETWORKS, OpenVINONetwork, openvino_options
+from worker.model.openvino_network import FIXED_SIZES, OpenVINONetwork, openvino_options
 from worker.model.runtimes import prepare
 
 
@@ -32,26 +32,26 @@ def picture() -> Pixels:
 @pytest.mark.parametrize(
     ("precision", "confidence", "pixels"), [("f32", 0.0001, 0.01), ("auto", 0.03, 4.0)]
 )
-def test_a_network_of_one_size_answers_as_the_one_of_any(
+def test_a_network_of_one_size_answers_like_the_one_of_any_size(
     export: Path, picture: Pixels, precision: str, confidence: float, pixels: float
 ) -> None:
     options = openvino_options(1, precision)
     network = OpenVINONetwork(export, options)
-    batches = [cv2.resize(picture, (width, height))[None] for height, width in OWN_NETWORKS]
-    own = [network(batch)[0].copy() for batch in batches]
-    assert len(network._own) == len(OWN_NETWORKS)
-    network = OpenVINONetwork(export, options, own_networks=False)
-    for batch, given in zip(batches, own, strict=True):
+    batches = [cv2.resize(picture, (width, height))[None] for height, width in FIXED_SIZES]
+    fixed = [network(batch)[0].copy() for batch in batches]
+    assert len(network._by_shape) == len(FIXED_SIZES)
+    network = OpenVINONetwork(export, options, fixed_sizes=False)
+    for batch, given in zip(batches, fixed, strict=True):
         expected = network(batch)[0]
         assert np.abs(given[:, 4:] - expected[:, 4:]).max() < confidence
-        # Where nothing is, a box is anything: bfloat16 may put it elsewhere.
+        # Without an object a box means nothing, and bfloat16 may put it elsewhere.
         seen = expected[:, 4:].max(axis=1, keepdims=True) > 0.25
         assert seen.any()
         assert np.abs((given[:, :4] - expected[:, :4]) * seen).max() < pixels
 
 
 def test_what_came_before_does_not_change_an_answer(export: Path, picture: Pixels) -> None:
-    """Bit for bit, in bfloat16 too: one worker answers as another that has run for days."""
+    """Bit for bit, in bfloat16 too: a new worker answers like one that has run for days."""
     options = openvino_options(1, "auto")
     sizes = [(480, 640), (320, 320), (384, 640), (640, 640)]
     batches = [cv2.resize(picture, (width, height))[None] for height, width in sizes]
@@ -70,10 +70,10 @@ def test_what_came_before_does_not_change_an_answer(export: Path, picture: Pixel
 
 
 @pytest.mark.parametrize("precision", ["f32", "auto"])
-def test_where_batches_come_a_picture_alone_is_answered_as_in_one(
+def test_without_fixed_sizes_a_picture_alone_gets_the_answer_it_gets_in_a_batch(
     export: Path, picture: Pixels, precision: str
 ) -> None:
-    network = OpenVINONetwork(export, openvino_options(1, precision), own_networks=False)
+    network = OpenVINONetwork(export, openvino_options(1, precision), fixed_sizes=False)
     batch = np.stack([cv2.resize(picture, (640, 480)), cv2.resize(picture[::-1], (640, 480))] * 2)
     together = network(batch)[0].copy()
     for number in range(len(batch)):

@@ -1,4 +1,4 @@
-"""A detector that has been made has been through all that its first jobs would be slow at."""
+"""A new detector has already done what would make its first jobs slow."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from shared.job.record import DetectParameters
 from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
+from tests.support.models import random_model
 from tests.support.stack import DEMO_MODEL
 from worker.model import warm_up
 from worker.model.detector import Detector
 from worker.model.drawing import draw
 from worker.model.images import DecodedImage, Pixels
-from worker.model.openvino_network import OWN_NETWORKS, OpenVINONetwork
+from worker.model.openvino_network import FIXED_SIZES, OpenVINONetwork
 from worker.model.runtimes import ServedModel, prepare
-from worker.model.weights import be_quiet_and_offline
 from worker.process import child, parent
 
 
@@ -37,7 +37,7 @@ def openvino(cache: str, **more: Any) -> tuple[Settings, ServedModel]:
 
 
 def networks_input(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """The shapes of all batches that OpenVINO networks are given from now on."""
+    """The shapes of all batches that OpenVINO networks get from now on."""
     shapes: list[tuple[int, ...]] = []
     run = OpenVINONetwork.__call__
 
@@ -54,9 +54,8 @@ def test_a_sizes_network_exists_and_has_run_before_the_first_request(
 ) -> None:
     shapes = networks_input(monkeypatch)
     detector = Detector(*openvino(cache), threads=1)
-    own = {(1, *size, 3) for size in OWN_NETWORKS}
-    assert own < set(shapes)
-    assert shapes[0] == (1, 640, 640, 3), "the largest first: the others find its memory"
+    assert {(1, *size, 3) for size in FIXED_SIZES} < set(shapes)
+    assert shapes[0] == (1, 640, 640, 3), "the largest first: the others reuse its memory"
 
     def compile_now(*_: Any) -> None:
         pytest.fail("a network is compiled for a request")
@@ -77,13 +76,7 @@ def test_where_batches_may_come_batches_are_warmed(
 
 
 def random_detector(config: str, folder: Path) -> Detector:
-    be_quiet_and_offline()
-    import torch
-    from ultralytics import YOLO
-
-    torch.manual_seed(0)
-    weights = folder / "random.pt"
-    YOLO(config).save(weights)
+    weights = random_model(config, folder)
     settings = Settings(yolo_model=str(weights), yolo_runtime="torch", annotated_max_side=320)
     return Detector(settings, prepare(settings), threads=1)
 
@@ -140,7 +133,7 @@ def test_files_are_decoded_in_every_way(cache: str, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(cv2, "imdecode", watched)
     Detector(*openvino(cache), threads=1)
-    # One reads them all; the reduced ones have the colour bit as well.
+    # IMREAD_COLOR reads files at full size; the reduced modes have its bit set as well.
     wanted = (cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_COLOR_8)
     upright = cv2.IMREAD_IGNORE_ORIENTATION
     assert {way | upright for way in wanted} <= ways

@@ -68,4 +68,4 @@ attempt.decode = _no_decode  # type: ignore[attr-defined]
 # No weights, no PyTorch.
 parent.fetch = lambda *_, **__: True  # type: ignore[attr-defined]
 parent.prepare = lambda _: ServedModel(Path(), "simulated", Path())  # type: ignore[attr-defined]
-parent._import_heavy_modules = lambda _: None
+parent.preload = lambda _: None  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Files as devices and programs store them: what the header says, and which pixels come out."""
+"""Files as devices and programs store them: their headers and their decoded pixels."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ NOT_SUPPORTED = {
     "tiff-big-tiff": "Not an image of a supported type",
     "tiff-orientation-6-tiles": "in tiles",
 }
-"""What is refused, and in which words: docs/formats.md says why."""
+"""Refused files, and a part of the error message. docs/formats.md has the reasons."""
 NOT_QUITE = {"png-grey-trns": 0.5}
-"""OpenCV ignores which grey is transparent in a PNG without colours."""
+"""Allowed difference: OpenCV ignores which grey is transparent in a grey PNG."""
 
 FILES = list(camera_files(Image.open(io.BytesIO(photograph())).resize((240, 320))))
 SUPPORTED = [file for file in FILES if file.name not in NOT_SUPPORTED]
@@ -33,14 +33,14 @@ def named(file: CameraFile) -> str:
 
 
 def difference_of(data: bytes, file: CameraFile) -> float:
-    """Mean absolute difference of a channel between what is decoded and what the file shows."""
+    """Mean absolute difference between the decoded channels and those that the file shows."""
     decoded = decode(data, max_pixels=LIMIT)
     assert (decoded.height, decoded.width) == decoded.pixels.shape[:2] == file.pixels.shape[:2]
     return float(np.abs(decoded.pixels[..., ::-1].astype(int) - file.pixels).mean())
 
 
 @pytest.mark.parametrize("file", SUPPORTED, ids=named)
-def test_its_header_and_its_pixels_are_those_of_the_picture(file: CameraFile) -> None:
+def test_header_and_pixels_are_those_of_the_picture(file: CameraFile) -> None:
     height, width = file.pixels.shape[:2]
     header = check_file(file.data, max_pixels=LIMIT)
     assert header.content_type == file.content_type
@@ -50,7 +50,7 @@ def test_its_header_and_its_pixels_are_those_of_the_picture(file: CameraFile) ->
 
 
 @pytest.mark.parametrize(("name", "words"), NOT_SUPPORTED.items())
-def test_what_is_not_supported_is_refused_in_words(name: str, words: str) -> None:
+def test_an_unsupported_file_is_refused_with_a_reason(name: str, words: str) -> None:
     (file,) = (file for file in FILES if file.name == name)
     with pytest.raises(UploadError, match=words):
         check_file(file.data, max_pixels=LIMIT)
@@ -58,8 +58,8 @@ def test_what_is_not_supported_is_refused_in_words(name: str, words: str) -> Non
 
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
 @pytest.mark.parametrize("file", SUPPORTED, ids=named)
-def test_of_a_file_that_is_cut_short_nothing_is_made_up(file: CameraFile, kept: float) -> None:
-    """It is refused, or only what follows the picture is missing."""
+def test_no_pixels_are_made_up_for_a_file_that_is_cut_short(file: CameraFile, kept: float) -> None:
+    """It is refused, unless only data after the picture is missing."""
     cut = file.data[: int(len(file.data) * kept)]
     try:
         check_file(cut, max_pixels=LIMIT)

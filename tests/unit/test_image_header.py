@@ -1,3 +1,5 @@
+"""Headers of the accepted formats: type, size and orientation; what is refused."""
+
 from __future__ import annotations
 
 import struct
@@ -34,7 +36,7 @@ def test_reads_type_and_size_of_every_accepted_format(form: str) -> None:
     ],
     ids=["pdf", "exe", "elf", "zip", "svg", "gif-stub", "jpeg-stub", "empty"],
 )
-def test_refuses_what_is_no_image(content: bytes) -> None:
+def test_refuses_other_files(content: bytes) -> None:
     with pytest.raises(UnsupportedMediaType):
         check_file(content, max_pixels=LIMIT)
 
@@ -42,7 +44,7 @@ def test_refuses_what_is_no_image(content: bytes) -> None:
 def test_refuses_a_decompression_bomb_by_its_header() -> None:
     bomb = png_declaring(50_000, 50_000)
     assert len(bomb) < 1024
-    with pytest.raises(TooManyPixels, match=r"50000 x 50000|more than"):
+    with pytest.raises(TooManyPixels, match="50000 x 50000"):
         check_file(bomb, max_pixels=LIMIT)
 
 

@@ -1,3 +1,5 @@
+"""Decoding to upright BGR pixels, resizing and encoding."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,7 +15,7 @@ BGR = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0), "white": (
 
 
 def corners(pixels: np.ndarray) -> list[str]:
-    """Colour names of the quarters: top left, top right, bottom left, bottom right."""
+    """Colour names of the four quarters: top left, top right, bottom left, bottom right."""
     height, width = pixels.shape[:2]
     found = []
     for y in (height // 4, height * 3 // 4):
@@ -73,7 +75,7 @@ def test_transparent_parts_are_white() -> None:
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_honoured(form: str, orientation: int) -> None:
-    """Store the picture so that a viewer that honours EXIF shows the same one every time."""
+    """Each file stores the picture so that its orientation tag makes it upright again."""
     stored = {
         1: lambda p: p,
         2: lambda p: p.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
@@ -92,7 +94,7 @@ def test_exif_orientation_is_honoured(form: str, orientation: int) -> None:
     assert corners(image.pixels) == ["red", "green", "blue", "white"]
 
 
-def test_a_large_jpeg_is_decoded_at_the_scale_that_is_needed() -> None:
+def test_a_large_jpeg_is_decoded_no_larger_than_needed() -> None:
     data = encoded(noise(4000, 3000), "JPEG")
     full = decode(data, max_pixels=LIMIT)
     assert full.pixels.shape == (3000, 4000, 3)
@@ -103,7 +105,7 @@ def test_a_large_jpeg_is_decoded_at_the_scale_that_is_needed() -> None:
     assert decode(data, max_pixels=LIMIT, min_side=640).pixels.shape == (750, 1000, 3)
 
 
-def test_reduced_decode_and_orientation_go_together() -> None:
+def test_a_reduced_jpeg_is_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image = decode(encoded(noise(2001, 1001), "JPEG", exif=exif), max_pixels=LIMIT, min_side=640)

@@ -1,1 +1,1 @@
-"""From an encoded image to detections and an annotated picture."""
+"""Turns an encoded image into detections and an annotated picture."""

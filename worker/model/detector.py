@@ -1,42 +1,42 @@
-"""Owns the YOLO instance of one process.
+"""Runs predictions with one YOLO model: from decoded pictures to detections and drawings.
 
-Ultralytics' guidance on threads: never share an instance; each thread or process makes its own
-(https://docs.ultralytics.com/guides/yolo-thread-safe-inference/). A `Detector` is made in the pool
-process, after the fork, and used by that process' only thread.
+Each pool process makes a `Detector` of its own after the fork, and its only thread uses it:
+Ultralytics' models must not be shared between threads
+(https://docs.ultralytics.com/guides/yolo-thread-safe-inference/).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import pi_heif
 
 from shared.errors import InvalidTask, ModelUnavailable
 from shared.job.record import DetectParameters
 from shared.settings import Settings
-from worker.model.drawing import draw, use_colors_that_show
+from worker.model.backend import LETTERBOXED_TASKS, Backend
+from worker.model.drawing import draw, replace_white
 from worker.model.images import DecodedImage, Pixels
-from worker.model.openvino_network import compile_network, openvino_options
-from worker.model.openvino_predictor import LETTERBOXED, OpenVINOPredictor, pixels_to_openvino
-from worker.model.runtimes import ServedModel, export_metadata
-from worker.model.torch_network import prepare_convolutions
+from worker.model.openvino_backend import OpenVINOBackend, pixels_to_openvino
+from worker.model.runtimes import ServedModel
+from worker.model.ultralytics_backend import UltralyticsBackend
 from worker.model.warm_up import warm_up
 from worker.model.weights import be_quiet_and_offline
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """`detections` has Ultralytics' `summary()` shape, coordinates in pixels of the original image.
-    `annotated`: H x W x 3 BGR or None. Times in milliseconds."""
+    """What a job gets of one picture."""
 
     detections: list[dict[str, Any]]
+    """Rows of Ultralytics' `Results.summary()`, in pixels of the original image."""
     annotated: Pixels | None
+    """H x W x 3 uint8 BGR, if the job asked for a drawing."""
     infer_ms: float
     draw_ms: float
 
@@ -52,27 +52,23 @@ class Detector:
         process_index: int = 0,
         threads: int = 1,
     ) -> None:
-        """Load and warm up. `process_index` picks the GPU when there are several.
+        """Load the model and warm it up. `process_index` picks the GPU if there are several.
 
-        Raises `ModelUnavailable` with what to do about it.
+        `threads`: cores that PyTorch, OpenVINO, OpenCV and the HEIC decoder may use each.
+        Raises `ModelUnavailable`, which says what to do about it.
         """
         self._settings = settings
         self.served = model
         be_quiet_and_offline()
         import torch
 
-        use_colors_that_show()
+        replace_white()
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
         pi_heif.options.DECODE_THREADS = threads
         self.device = pick_device(settings.yolo_device, process_index)
-        self._openvino: OpenVINOPredictor | None = None
-        self.can_batch = True
         try:
-            if pixels_to_openvino(model):
-                self._load_openvino(threads)
-            else:
-                self._load_ultralytics(threads)
+            self._backend = self._load(threads)
             # Here, so that a process that replaces a dead one is warm as well.
             warm_up(self, settings)
         except Exception as error:
@@ -81,57 +77,52 @@ class Detector:
                 + str(error).strip().partition("\n")[0]
             ) from error
 
+    def _load(self, threads: int) -> Backend:
+        precision = self._settings.yolo_precision
+        if pixels_to_openvino(self.served):
+            alone = self._settings.micro_batch_jobs == 1
+            return OpenVINOBackend(
+                self.served, threads=threads, precision=precision, fixed_sizes=alone
+            )
+        return UltralyticsBackend(
+            self.served, device=self.device, threads=threads, precision=precision
+        )
+
     @property
     def model_name(self) -> str:
         return Path(self._settings.yolo_model).name
 
-    def _load_openvino(self, threads: int) -> None:
-        self._openvino = OpenVINOPredictor(
-            self.served,
-            threads=threads,
-            precision=self._settings.yolo_precision,
-            batches=self._settings.micro_batch_jobs > 1,
-        )
-        self.names, self.task = self._openvino.names, self._openvino.task
+    @property
+    def names(self) -> dict[int, str]:
+        """Class names by class number."""
+        return self._backend.names
 
-    def _load_ultralytics(self, threads: int) -> None:
-        from ultralytics import YOLO
+    @property
+    def task(self) -> str:
+        """detect, segment, pose, obb or classify."""
+        return self._backend.task
 
-        task = export_metadata(self.served.path).get("task")
-        self._model = YOLO(self.served.path, task=task, verbose=False)
-        self.names = dict(self._model.names)
-        self.task = str(self._model.task)
-        self._set_up_predictor()
-        if self.served.runtime == "openvino":
-            # Left to itself, OpenVINO takes all cores in each process.
-            options = openvino_options(threads, self._settings.yolo_precision)
-            backend = self._model.predictor.model.backend
-            backend.ov_compiled_model = compile_network(self.served.path, options)
-        network = self._model.predictor.model
-        if network.format == "pt" and self.device == "cpu":
-            prepare_convolutions(network.backend.model)
-        # An export of a fixed size takes the pictures one by one. TensorRT is built for a greatest
-        # batch, which is one.
-        dynamic = network.format in ("onnx", "openvino") and getattr(network, "dynamic", False)
-        self.can_batch = network.format == "pt" or bool(dynamic)
-
-    def _set_up_predictor(self) -> None:
-        """Predict once: Ultralytics makes its predictor, with the network in it, at the first."""
-        self.predict(DecodedImage(np.zeros((480, 640, 3), np.uint8), 640, 480), DetectParameters())
+    @property
+    def can_batch(self) -> bool:
+        """Whether several pictures can go through the network in one pass."""
+        return self._backend.max_batch != 1
 
     def predict(self, image: DecodedImage, parameters: DetectParameters) -> Prediction:
         """Detect, and draw if asked. Raises `InvalidTask` for a class the model does not have."""
         classes = self._known_classes(parameters)
         begin = time.perf_counter()
-        result = self._infer(image.pixels, parameters, classes)
+        (result,) = self._backend.infer([image.pixels], [], parameters, classes)
         return self.describe(result, image, parameters, time.perf_counter() - begin)
 
     def predict_batch(
         self, images: Sequence[DecodedImage], parameters: DetectParameters
     ) -> list[Prediction]:
-        """As `predict` for each, in their order, with as few forward passes as give the same
-        detections: only pictures that are as large as each other once they are letterboxed go
-        together. (Ultralytics would pad them all to a square.) `infer_ms`: of the whole pass."""
+        """Predict for each image, in order, in as few forward passes as possible.
+
+        Each gets what `predict` would give it. So only pictures of one size after the letterbox
+        share a pass: Ultralytics would pad a mixed batch to squares, and find other things in them.
+        `infer_ms` is the time of the whole pass. Raises what `predict` raises.
+        """
         if len(images) < 2 or not self.can_batch:
             return [self.predict(image, parameters) for image in images]
         classes = self._known_classes(parameters)
@@ -139,10 +130,7 @@ class Detector:
         for numbers, boxed in self._passes(images, parameters):
             pictures = [images[number].pixels for number in numbers]
             begin = time.perf_counter()
-            if len(pictures) == 1:
-                results = [self._infer(pictures[0], parameters, classes)]
-            else:
-                results = self._infer_together(pictures, boxed, parameters, classes)
+            results = self._backend.infer(pictures, boxed, parameters, classes)
             infer_seconds = time.perf_counter() - begin
             for number, result in zip(numbers, results, strict=True):
                 predictions[number] = self.describe(
@@ -163,7 +151,7 @@ class Detector:
     def describe(
         self, result: Any, image: DecodedImage, parameters: DetectParameters, infer_seconds: float
     ) -> Prediction:
-        """What a job gets of an Ultralytics `Results`: rows, and the drawing if asked for."""
+        """Turn an Ultralytics `Results` into rows, and draw it on `image` if asked."""
         begin = time.perf_counter()
         detections = [to_original(row, *image.scale) for row in result.summary()]
         predicted = time.perf_counter()
@@ -176,73 +164,27 @@ class Detector:
 
     def _passes(
         self, images: Sequence[DecodedImage], parameters: DetectParameters
-    ) -> list[tuple[list[int], list[Pixels]]]:
-        """The pictures that go through the network together: their numbers, and what the network
-        gets of them (empty where Ultralytics does that: a classifier crops all to one size)."""
-        if self.task not in LETTERBOXED:
-            return [(list(range(len(images))), [])]
-        by_shape: dict[tuple[int, ...], tuple[list[int], list[Pixels]]] = {}
+    ) -> Iterator[tuple[list[int], list[Pixels]]]:
+        """Split images into forward passes: the numbers of those that share one, and their
+        letterboxed pixels (none for a classifier, which crops every picture to one size)."""
+        groups: dict[tuple[int, ...], tuple[list[int], list[Pixels]]] = {}
         for number, image in enumerate(images):
-            boxed = self._letterbox(image.pixels, parameters)
-            numbers, group = by_shape.setdefault(boxed.shape, ([], []))
+            shape: tuple[int, ...] = ()
+            boxed: list[Pixels] = []
+            if self.task in LETTERBOXED_TASKS:
+                boxed = [self._backend.letterbox(image.pixels, parameters.imgsz)]
+                shape = boxed[0].shape
+            numbers, group = groups.setdefault(shape, ([], []))
             numbers.append(number)
-            group.append(boxed)
-        return list(by_shape.values())
-
-    def _letterbox(self, pixels: Pixels, parameters: DetectParameters) -> Pixels:
-        """Resized and padded as the network gets it, by Ultralytics."""
-        from ultralytics.utils.checks import check_imgsz
-
-        predictor = self._openvino.ultralytics if self._openvino else self._model.predictor
-        predictor.imgsz = check_imgsz(parameters.imgsz, stride=predictor.model.stride, min_dim=2)
-        (boxed,) = predictor.pre_transform([pixels])
-        return np.asarray(boxed, np.uint8)
-
-    def _infer_together(
-        self,
-        pictures: list[Pixels],
-        boxed: list[Pixels],
-        parameters: DetectParameters,
-        classes: list[int] | None,
-    ) -> list[Any]:
-        """Ultralytics' `Results` for pictures of one pass."""
-        if self._openvino is not None:
-            return self._openvino(pictures, boxed, parameters, classes)
-        predictor = self._model.predictor
-        if boxed:
-            predictor.pre_transform = lambda _: boxed  # in front of the class' own
-        try:
-            return self._through_ultralytics(pictures, parameters, classes)
-        finally:
-            vars(predictor).pop("pre_transform", None)
-
-    def _infer(
-        self, pixels: Pixels, parameters: DetectParameters, classes: list[int] | None
-    ) -> Any:
-        """Ultralytics' `Results` for one picture."""
-        if self._openvino is None:
-            return self._through_ultralytics([pixels], parameters, classes)[0]
-        boxed = self._letterbox(pixels, parameters)
-        return self._openvino([pixels], [boxed], parameters, classes)[0]
-
-    def _through_ultralytics(
-        self, pictures: list[Pixels], parameters: DetectParameters, classes: list[int] | None
-    ) -> list[Any]:
-        results: list[Any] = self._model.predict(
-            pictures,
-            conf=parameters.conf,
-            iou=parameters.iou,
-            imgsz=parameters.imgsz,
-            max_det=parameters.max_det,
-            classes=classes,
-            device=self.device,
-            verbose=False,
-        )
-        return results
+            group += boxed
+        size = self._backend.max_batch or len(images)
+        for numbers, group in groups.values():
+            for begin in range(0, len(numbers), size):
+                yield numbers[begin : begin + size], group[begin : begin + size]
 
 
 def to_original(row: dict[str, Any], scale_x: float, scale_y: float) -> dict[str, Any]:
-    """One `summary()` row with its coordinates in pixels of the original image."""
+    """Scale a `summary()` row from decoded pixels to pixels of the original image."""
     if scale_x == 1 and scale_y == 1:
         return row
 
@@ -262,7 +204,7 @@ def to_original(row: dict[str, Any], scale_x: float, scale_y: float) -> dict[str
 
 
 def pick_device(wanted: str, process_index: int) -> str:
-    """`auto` gives each pool process a GPU in turn, else the CPU; else what is said."""
+    """Resolve `auto`: pool processes take the GPUs in turn, or the CPU if there is none."""
     if wanted != "auto":
         return wanted
     import torch

@@ -1,4 +1,4 @@
-"""Owns the annotated picture: Ultralytics' own drawing, on a picture of the size that is sent."""
+"""Draws detections with Ultralytics' own drawing code, at the size that is sent to the client."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import numpy as np
 
 from worker.model.images import Pixels, fit_within
 
-WHITES_STAND_IN = (255, 112, 31)
-"""RGB."""
+WHITE_REPLACEMENT_RGB = (255, 112, 31)
 
 
-def use_colors_that_show() -> None:
-    """The third class' near-white lines vanish on paper and sky."""
+def replace_white() -> None:
+    """Replace the third class' colour: lines in near-white are invisible on paper and sky."""
     from ultralytics.utils.plotting import colors
 
-    colors.palette[2] = WHITES_STAND_IN
+    colors.palette[2] = WHITE_REPLACEMENT_RGB
 
 
 def draw(result: Any, pixels: Pixels, max_side: int) -> Pixels:
-    """An Ultralytics `Results` on its picture, whose longer side becomes at most `max_side` pixels
-    (0: stays as it is)."""
+    """Draw an Ultralytics `Results` on its picture.
+
+    `pixels`: the H x W x 3 uint8 BGR picture of `result`. Returns one like it with its longer side
+    at most `max_side` pixels; 0 leaves it at full size.
+    """
     canvas = fit_within(pixels, max_side)
     if canvas is not pixels and result.masks is None and result.obb is None:
         height, width = canvas.shape[:2]
@@ -32,7 +34,8 @@ def draw(result: Any, pixels: Pixels, max_side: int) -> Pixels:
 
 
 def scaled_result(result: Any, canvas: Pixels, factor_x: float, factor_y: float) -> Any:
-    """A copy of a `Results` of boxes and keypoints on a resized picture."""
+    """Copy a `Results` without masks or rotated boxes onto `canvas`, its picture resized by
+    `factor_x` and `factor_y`."""
     copy = result.new()
     copy.orig_img = canvas
     copy.orig_shape = canvas.shape[:2]

@@ -1,4 +1,4 @@
-"""From an encoded upload to an upright BGR array, and from an array to a JPEG."""
+"""Decodes uploads to upright BGR arrays, resizes them, and encodes arrays as JPEG."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Pixels = NDArray[np.uint8]
 
 MEMORY_BYTES = 256 << 20
 MEMORY_BYTES_PER_PIXEL = 20
-"""What decoding a picture may take: no honest one takes more (docs/formats.md)."""
+"""What decoding a picture may take. No honest picture takes more (docs/formats.md)."""
 
 _REDUCED = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-# EXIF orientation -> (transpose, flip code of cv2.flip), applied in this order.
+# EXIF orientation: (transpose, then this flip code of cv2.flip).
 _UPRIGHT: dict[int, tuple[bool, int | None]] = {
     2: (False, 1),
     3: (False, -1),
@@ -36,7 +36,7 @@ _UPRIGHT: dict[int, tuple[bool, int | None]] = {
     8: (True, 0),
 }
 _STRIP_PIXELS = 1 << 18
-# What OpenCV, pi-heif and NumPy raise. Not every exception: a time limit is one, too.
+# What OpenCV, pi-heif and NumPy raise. Not `Exception`, which would catch the time limit as well.
 _DECODER_ERRORS = (
     cv2.error,
     EOFError,
@@ -50,26 +50,27 @@ _DECODER_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """`pixels`: H x W x 3, uint8, BGR, upright; perhaps smaller than the original, whose upright
-    size in pixels is `width` x `height`."""
+    """A picture, perhaps decoded smaller than the original, whose upright size in pixels is `width`
+    x `height`."""
 
     pixels: Pixels
+    """H x W x 3 uint8 BGR, upright."""
     width: int
     height: int
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Factors (x, y) from coordinates in `pixels` to the original's."""
+        """Factors (x, y) from coordinates in `pixels` to those in the original."""
         height, width = self.pixels.shape[:2]
         return self.width / width, self.height / height
 
 
 def decode(image: bytes, *, max_pixels: int, min_side: int = 0) -> DecodedImage:
-    """Decode an upload, upright, transparent parts on white.
+    """Decode an image file. The picture becomes upright, and its transparent parts white.
 
-    `min_side`: a JPEG may be decoded at half, a quarter or an eighth of its size, which libjpeg
-    does much faster, as long as its longer side keeps that many pixels; 0 asks for full size.
-    Raises `UndecodableImage`.
+    `max_pixels`: largest declared size. `min_side`: a JPEG is decoded at half, a quarter or an
+    eighth of its size, which is much faster, if its longer side keeps that many pixels; 0 asks for
+    full size. Raises `UndecodableImage`.
     """
     try:
         header = read_header(image, max_pixels=max_pixels)
@@ -83,22 +84,22 @@ def decode(image: bytes, *, max_pixels: int, min_side: int = 0) -> DecodedImage:
         raise UndecodableImage(
             "The image cannot be decoded: the file is damaged, or would take more memory than a "
             "picture of its size may."
-        ) from error.with_traceback(None)  # whose frames hold the pixels
+        ) from error.with_traceback(None)  # its frames hold the pixels
     width, height = header.upright_size
-    if factor == 1:  # the decoder knows best
+    if factor == 1:  # the decoder knows the size better than the header
         height, width = pixels.shape[:2]
     return DecodedImage(pixels, width, height)
 
 
 def side_needed(parameters: DetectParameters, annotated_max_side: int) -> int:
-    """Longer side in pixels that the network and the picture can use; 0 if all of it."""
+    """Longer side, in pixels, that network and drawing can make use of; 0 for all there is."""
     if parameters.annotate:
         return max(parameters.imgsz, annotated_max_side) if annotated_max_side else 0
     return parameters.imgsz
 
 
 def encode_jpeg(pixels: Pixels, *, quality: int) -> bytes:
-    """JPEG of an H x W x 3 BGR array; `quality` 1-100."""
+    """Encode H x W x 3 uint8 BGR pixels as a JPEG file; `quality`: 1-100."""
     ok, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
         raise RuntimeError("OpenCV could not encode the annotated picture")
@@ -106,14 +107,17 @@ def encode_jpeg(pixels: Pixels, *, quality: int) -> bytes:
 
 
 def fit_within(pixels: Pixels, max_side: int) -> Pixels:
-    """The picture with its longer side at most `max_side` pixels; 0 leaves it as it is."""
+    """Shrink H x W x 3 pixels so that the longer side is at most `max_side`; 0 sets no limit.
+
+    Returns `pixels` itself, not a copy, if it fits.
+    """
     height, width = pixels.shape[:2]
     factor = max_side / max(height, width)
     if not max_side or factor >= 1:
         return pixels
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    # Down to half, two neighbours hold all there is to average; the mean over an area takes six
-    # times as long, 20 ms for the half of a 12-megapixel photograph.
+    # Down to half size, linear interpolation averages as much as INTER_AREA does, in a sixth of the
+    # time: INTER_AREA takes 20 ms to halve a 12-megapixel photograph.
     way = cv2.INTER_LINEAR if factor >= 0.5 else cv2.INTER_AREA
     return np.asarray(cv2.resize(pixels, size, interpolation=way), np.uint8)
 
@@ -136,9 +140,9 @@ def _decoded(image: bytes, header: ImageHeader, factor: int) -> Pixels:
         picture = pi_heif.open_heif(image, convert_hdr_to_8bit=True, bgr_mode=True)
         raw = np.asarray(picture)[:, : picture.size[0]]
         pixels = _flatten(raw, 16)
-        # The memory of `raw` goes with `picture`, of which NumPy knows nothing.
+        # The memory of `raw` is freed with `picture`, which NumPy does not keep alive.
         return pixels.copy() if np.may_share_memory(pixels, raw) else pixels
-    # Orientation is applied by `_upright`, from one source for every format.
+    # `_upright` applies the orientation that our header reader found, for every format alike.
     mode = _REDUCED.get(factor, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
     if header.has_alpha:
         mode = cv2.IMREAD_UNCHANGED
@@ -147,28 +151,28 @@ def _decoded(image: bytes, header: ImageHeader, factor: int) -> Pixels:
         raise ValueError("imdecode gave nothing")
     raw = np.asarray(decoded)
     if header.content_type == "image/bmp" and header.has_alpha and not raw[..., 3:].any():
-        # Written by programs that know no alpha; every viewer takes it for opaque.
+        # Written by a program that left alpha empty; every viewer shows it as opaque.
         return np.ascontiguousarray(raw[..., :3], np.uint8)
     return _flatten(
         raw,
-        # AVIF comes in the range of its own bits, all else in the whole range.
+        # OpenCV leaves AVIF samples in the range of their own bits; all others fill 16.
         header.bits if header.content_type == "image/avif" else 16,
         premultiplied=header.premultiplied,
     )
 
 
 def _flatten(raw: NDArray[np.generic], bits: int, *, premultiplied: bool = False) -> Pixels:
-    """H x W x 3, 8 bits, BGR, of H x W, or H x W x 3 or 4 in BGR(A) order, in uint8, or in uint16
-    of which `bits` are used. Transparency becomes white; `premultiplied` colours are as they look
-    on black.
+    """Convert what a decoder gives to H x W x 3 uint8 BGR, transparent parts on white.
 
-    In strips: a copy of 50 megapixels in 16 bits takes 400 MB.
+    `raw`: H x W grey, or H x W x 3 or 4 in BGR(A) order; uint8, or uint16 of which the lower `bits`
+    are used. `premultiplied`: its colours are already multiplied by alpha.
     """
     if raw.dtype == np.uint8 and raw.ndim == 3 and raw.shape[2] == 3:
         return np.asarray(raw, np.uint8)
     if raw.dtype not in (np.uint8, np.uint16):
         raise UndecodableImage(f"Images with {raw.dtype} pixels are not supported.")
     height, width = raw.shape[:2]
+    # In strips, since a copy of 50 megapixels in 16 bits takes 400 MB.
     flat = raw.reshape(height * width, -1)
     out = np.empty((height * width, 3), np.uint8)
     for begin in range(0, len(flat), _STRIP_PIXELS):
@@ -180,7 +184,7 @@ def _flatten(raw: NDArray[np.generic], bits: int, *, premultiplied: bool = False
 
 
 def _on_white(strip: Pixels, premultiplied: bool) -> Pixels:
-    """N x 1, 3 or 4 samples a pixel to what N x 3 takes."""
+    """Blend N x 4 BGRA pixels with white into N x 3; return N x 1 or N x 3 pixels unchanged."""
     if strip.shape[1] != 4:
         return strip
     alpha = strip[:, 3:].astype(np.uint16)

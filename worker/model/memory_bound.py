@@ -1,8 +1,8 @@
 """Bounds the memory that decoding one picture may take.
 
 A header can lie: a file of 100 KB may declare 10 x 10 pixels and hold 16,000 x 16,000, and not
-every decoder compares the two before it allocates. The kernel refuses what goes beyond the bound,
-the decoder reports that it has no memory, and the process lives on.
+every decoder compares the two before it allocates. Beyond the bound the kernel refuses memory, the
+decoder reports that it has none, and the process survives.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def _limits_at_start() -> tuple[int, int]:
 
 @contextmanager
 def memory_bound(size_bytes: int) -> Iterator[None]:
-    """Let this process have `size_bytes` more than now, for as long as the context lasts.
+    """Within the context, let this process allocate at most `size_bytes` more than it has now.
 
-    It does nothing but on Linux, since other kernels do not count what a process allocates. It
-    counts for all threads of the process, so it is meant for one that does one thing at a time.
+    The bound covers all threads of the process, so use it in one that does one thing at a time.
+    Without effect except on Linux: other kernels do not count what a process allocates.
     """
     if not sys.platform.startswith("linux"):
         yield
@@ -37,7 +37,7 @@ def memory_bound(size_bytes: int) -> Iterator[None]:
     now = int(_STATM.read_bytes().split()[5]) * _PAGE_BYTES
     wanted = now + size_bytes
     allowed = wanted if soft == resource.RLIM_INFINITY else min(wanted, soft)
-    try:  # a time limit may strike at any moment
+    try:  # the time limit's exception may come at any moment
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
         yield
     finally:

@@ -1,8 +1,9 @@
-"""Owns a network in OpenVINO: pixels in as OpenCV has them, raw predictions out.
+"""Runs a network with OpenVINO on the CPU. Input: uint8 BGR pixels as OpenCV decodes them; output:
+raw predictions.
 
-Ultralytics' own way to an OpenVINO network copies a picture five times (to a tensor, to planes, to
-RGB, to 32 bits, to 0..1) and sets up a data source for each call: 3 ms of 36 for YOLOv8n on a CPU.
-Here the network is compiled with those conversions as its first layers.
+Ultralytics' own path into OpenVINO copies a picture five times (to a tensor, to planes, to RGB, to
+32 bits, to 0..1) and sets up a data source for each call: 3 ms of 36 for YOLOv8n on a CPU. Here the
+network is compiled with those conversions as its first layers.
 """
 
 from __future__ import annotations
@@ -15,22 +16,26 @@ from numpy.typing import NDArray
 
 from worker.model.images import Pixels
 
-OWN_NETWORKS = frozenset({(480, 640), (640, 480), (384, 640), (640, 384)})
-"""Height and width of what cameras send, 4:3 and 16:9, once it is letterboxed to 640. Not what came
-most often: in bfloat16 a picture would be answered a little differently by two workers."""
+FIXED_SIZES = frozenset({(480, 640), (640, 480), (384, 640), (640, 384)})
+"""Height and width of what cameras send, 4:3 and 16:9, letterboxed to 640. A constant, not the
+sizes that came most often: in bfloat16 two workers would then answer the same picture a little
+differently."""
 
 
 def openvino_options(threads: int, precision: str) -> dict[str, Any]:
-    """`threads`: how many cores one call may use; left alone, OpenVINO takes all of them in each
-    process. `precision`: `f32`, or `auto` for what OpenVINO finds fastest on this CPU, which is
-    bfloat16 where the CPU computes in it."""
+    """Options for compiling a network.
+
+    `threads`: cores that one call may use; by default OpenVINO takes all of them in each process.
+    `precision`: `f32`, or `auto` for what OpenVINO finds fastest on this CPU, which is bfloat16
+    where the CPU has instructions for it.
+    """
     import openvino
 
     options: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
-        # Machine code for about 30 sizes of pictures, 5 MB each. Left alone, it is 120 sizes.
+        # Keeps machine code for about 30 input sizes, 5 MB each. The default keeps 120.
         "CPU_RUNTIME_CACHE_CAPACITY": "1000",
     }
     if precision == "f32":
@@ -39,7 +44,7 @@ def openvino_options(threads: int, precision: str) -> dict[str, Any]:
 
 
 def compile_network(folder: Path, options: dict[str, Any]) -> Any:
-    """The network of an Ultralytics export as it is: planes of RGB in 0..1, 32 bits."""
+    """Compile an Ultralytics export unchanged. Input: N x 3 x H x W float32 RGB in 0..1."""
     import openvino
 
     return openvino.Core().compile_model(next(folder.glob("*.xml")), "CPU", options)
@@ -48,29 +53,30 @@ def compile_network(folder: Path, options: dict[str, Any]) -> Any:
 class OpenVINONetwork:
     """A network on the CPU that takes pixels. Not to be shared between threads.
 
-    One network takes pictures of any size. The sizes of `OWN_NETWORKS` have one each, compiled at
-    the start, which OpenVINO computes in 0.95 of the time, for 40 MB of memory and 0.2 s of
-    compilation. Without `own_networks`, as where pictures may come in batches, one picture
-    is answered bit for bit as it is in a batch of any size.
+    One compiled network takes pictures of any size. With `fixed_sizes`, each of `FIXED_SIZES` has
+    one of its own as well, which takes 0.95 of the time, for 40 MB of memory and 0.2 s of
+    compilation. Without, a picture gets the same answer alone as in any batch, bit for bit; use
+    that where pictures come in batches.
     """
 
-    def __init__(self, folder: Path, options: dict[str, Any], *, own_networks: bool = True) -> None:
+    def __init__(self, folder: Path, options: dict[str, Any], *, fixed_sizes: bool = True) -> None:
+        """`folder`: an Ultralytics export. `options`: from `openvino_options`."""
         self._folder, self._options = folder, options
-        self._any_size = self._request()
-        self._own: dict[tuple[int, ...], Any] = {}
-        for height, width in sorted(OWN_NETWORKS) if own_networks else ():
+        self._any_shape = self._request()
+        self._by_shape: dict[tuple[int, ...], Any] = {}
+        for height, width in sorted(FIXED_SIZES) if fixed_sizes else ():
             shape = (1, height, width, 3)
-            self._own[shape] = self._request(shape)
+            self._by_shape[shape] = self._request(shape)
 
     def __call__(self, batch: Pixels) -> list[NDArray[np.float32]]:
-        """What the network's heads give for N x H x W x 3 uint8 BGR pictures, each with an N in
-        front. The arrays are the network's own memory: the next call overwrites them."""
-        request = self._own.get(batch.shape, self._any_size)
+        """Run N x H x W x 3 uint8 BGR pictures. Returns one array per output of the network, N
+        first. The arrays are the network's own memory: the next call overwrites them."""
+        request = self._by_shape.get(batch.shape, self._any_shape)
         outputs = request.infer([batch], share_inputs=True, share_outputs=True)
         return list(outputs.values())
 
     def _request(self, shape: tuple[int, ...] | None = None) -> Any:
-        """`shape`: of the only batches that it takes; None takes all."""
+        """Compile the network for batches of `shape` (N x H x W x 3) alone, or for all of them."""
         import openvino
         from openvino.preprocess import ColorFormat, PrePostProcessor
 

@@ -1,8 +1,8 @@
 """Runs the common kinds of pictures through a new detector, so that no first job is slow.
 
-What is slow once: a network that meets a size (memory and machine code for it), fonts and modules
-that load at the first drawing, decoders, arrays larger than any before. All of it is done here by
-the very functions that jobs use, before a process says that it is ready.
+Some things are slow only once: the first input of a size (memory and machine code), the fonts and
+modules of the first drawing, each decoder, arrays larger than any before. A process does them here
+with the functions that jobs use, before it reports that it is ready.
 """
 
 from __future__ import annotations
@@ -26,27 +26,30 @@ if TYPE_CHECKING:
 log = logging.getLogger("yolo_queue.worker")
 
 FIRST = (640, 640)
-"""Width and height. The largest input at the default `imgsz`: smaller ones find memory made."""
+"""Width and height of the largest input at the default `imgsz`; smaller ones reuse its memory."""
 COMMON = ((640, 480), (480, 640), (640, 360), (360, 640))
-"""What cameras send, once it is letterboxed: the sizes of openvino_network.OWN_NETWORKS."""
+"""What cameras send, letterboxed: the sizes of `openvino_network.FIXED_SIZES`."""
 STRIPS = tuple(size for short in range(32, 225, 32) for size in ((640, short), (short, 640)))
-"""Panoramas, for which the network takes less time than getting to know their size. All sizes
-would take 2 s and 5 MB each (decision 0007)."""
+"""Panoramas: preparing for their size takes longer than their prediction. All sizes would take 2 s,
+and 5 MB each (decision 0007)."""
 SMALL_IMGSZ = 320
 SMALL = ((320, 320), (320, 213), (213, 320), (320, 240), (240, 320), (320, 180), (180, 320))
-"""The same of the smaller input that is asked for most."""
+"""What cameras send, letterboxed to the smaller `imgsz` that is asked for most."""
 
 PHOTOGRAPH = (4000, 3000)
-"""12 megapixels, decoded at a half for a picture of 1,920 pixels and at a quarter without one."""
+"""12 megapixels: decoded at half size for a drawing of 1,920 pixels, at a quarter without one."""
 BROAD = (5120, 160)
-"""Decoded at an eighth for a network of 640."""
+"""Decoded at an eighth of its size for an `imgsz` of 640."""
 KEYPOINTS = 17
-"""Of a person in COCO; other models' are drawn by the same calls, in other colours."""
+"""Those of a person in COCO. Other numbers of them are drawn by the same calls."""
 
 
 def warm_up(detector: Detector, settings: Settings) -> None:
-    """Raises what `Detector.predict` raises for the default size, with which nothing could be
-    served. What fails beyond that costs speed alone, so it is logged and left."""
+    """Run everything that is slow once.
+
+    Raises what `Detector.predict` raises at the default size: such a model can serve nothing. Later
+    steps affect speed alone, so their failures are only logged.
+    """
     begin = time.perf_counter()
     _predict(detector, FIRST, DetectParameters(annotate=False))
     steps: tuple[Callable[[Detector, Settings], None], ...] = (
@@ -81,8 +84,8 @@ def _small_inputs(detector: Detector, settings: Settings) -> None:
 
 
 def _detections(detector: Detector, settings: Settings) -> None:
-    """A blank picture has none: take what the network thinks least of, then draw made-up ones."""
-    # A small input has few candidates, and sorting thousands of them out would take long.
+    """A blank picture has no detections: keep the least confident ones, then draw made-up ones."""
+    # A small input has few candidates; sorting thousands would take long.
     width, height = small = SMALL[-2]
     pixels = _blank(small)
     everything = DetectParameters(imgsz=SMALL_IMGSZ, conf=0, max_det=5)
@@ -96,14 +99,14 @@ def draw_made_up(detector: Detector, size: tuple[int, int], settings: Settings) 
     width, height = size
     pixels = _blank(size)
     result = made_up_result(detector.task, detector.names, pixels)
-    image = DecodedImage(pixels, 2 * width, 2 * height)  # as if decoded at a half
+    image = DecodedImage(pixels, 2 * width, 2 * height)  # as if decoded at half size
     prediction = detector.describe(result, image, DetectParameters(), 0.0)
     if prediction.annotated is not None:
         encode_jpeg(prediction.annotated, quality=settings.annotated_jpeg_quality)
 
 
 def made_up_result(task: str, names: dict[int, str], pixels: Pixels) -> Any:
-    """An Ultralytics `Results` with two objects of what the task finds, labels and all."""
+    """An Ultralytics `Results` on `pixels` with two objects of the kind that the task finds."""
     import torch
     from ultralytics.engine.results import Results
 
@@ -131,7 +134,7 @@ def made_up_result(task: str, names: dict[int, str], pixels: Pixels) -> Any:
 
 
 def _files(detector: Detector, settings: Settings) -> None:
-    """Decode what is sent, at the sizes that requests take."""
+    """Decode files of the usual kinds, at the sizes that requests need."""
     most = PHOTOGRAPH[0] * PHOTOGRAPH[1]
     with_picture, without = (
         side_needed(DetectParameters(annotate=annotate), settings.annotated_max_side)
@@ -140,14 +143,14 @@ def _files(detector: Detector, settings: Settings) -> None:
     pictures = list(encoded_pictures())
     for image in pictures:
         decode(image, max_pixels=most, min_side=without)
-    # The whole way of a photograph, which makes the largest arrays.
+    # A photograph from file to drawing makes the largest arrays.
     photograph = decode(pictures[0], max_pixels=most, min_side=with_picture)
     detector.predict(photograph, DetectParameters())
 
 
 def encoded_pictures() -> Iterator[bytes]:
-    """Files of the kinds that come most: JPEGs of which all, a half, a quarter or an eighth is
-    decoded, and formats with a decoder of their own."""
+    """Files of the usual kinds: JPEGs that are decoded at full size, a half, a quarter and an
+    eighth, and one file for every other decoder."""
     for size in (PHOTOGRAPH, BROAD, (1920, 1080), COMMON[0]):
         yield _jpeg(size)
     pixels = _blank(COMMON[0])
@@ -158,7 +161,7 @@ def encoded_pictures() -> Iterator[bytes]:
 
 
 def _batches(detector: Detector, settings: Settings) -> None:
-    """The largest batch, and one of two, of the commonest size."""
+    """Run the largest batch, and one of two, at the commonest size."""
     jobs = settings.micro_batch_jobs
     if jobs < 2 or not detector.can_batch:
         return

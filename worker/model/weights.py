@@ -1,6 +1,6 @@
-"""Owns the weights file: where it is, whether it is the pinned one, and fetching it by name.
+"""Finds the weights file, checks its hash, and downloads published models by name.
 
-python -m worker.model.weights yolov8n.pt     # fetch into the current folder, as Ultralytics does
+python -m worker.model.weights yolov8n.pt     # downloads into the current folder
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from shared.settings import Settings
 
 
 def be_quiet_and_offline() -> None:
-    """Set up ultralytics, before its import, for a service: no network, no installs, no chatter."""
+    """Set up Ultralytics for a service: no network, no installs, no log output. Call before its
+    import."""
     os.environ.setdefault("YOLO_VERBOSE", "false")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_OFFLINE", "true")
 
 
 def find_weights(settings: Settings) -> Path:
-    """The weights file, checked. A worker never falls back to another model.
+    """The path of the weights file. A worker never falls back to another model.
 
-    Raises `ModelUnavailable` if it is not there or is not the one that was pinned.
+    Raises `ModelUnavailable` if the file is missing or its hash is not `YOLO_MODEL_SHA256`.
     """
     path = Path(settings.yolo_model)
     if not path.exists():
@@ -43,14 +44,15 @@ def find_weights(settings: Settings) -> Path:
 
 
 def is_published_name(model: str) -> bool:
-    """Whether Ultralytics may have a file of this name to download, rather than it being a path."""
+    """Whether `model` is a file name that Ultralytics may offer for download, not a path."""
     return Path(model).name == model and model.endswith(".pt")
 
 
 def fetch(model: str, *, timeout_seconds: float) -> bool:
-    """Let Ultralytics download a published model, in a process of its own that can be given up on.
+    """Let Ultralytics download a published model, unless the file exists.
 
-    Returns whether the file is there now.
+    A process of its own does it, which is killed after `timeout_seconds`. Returns whether the file
+    exists now.
     """
     if not Path(model).exists() and is_published_name(model):
         try:
@@ -69,7 +71,7 @@ def fetch(model: str, *, timeout_seconds: float) -> bool:
 def main() -> int:
     from ultralytics.utils.downloads import attempt_download_asset
 
-    # Under a partial name, so that a download that is cut off is never taken for the model.
+    # Into another folder first, so that nobody takes a partial download for the model.
     model = Path(sys.argv[1])
     folder = Path(".fetching")
     folder.mkdir(exist_ok=True)

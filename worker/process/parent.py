@@ -11,8 +11,9 @@ import os
 from dataclasses import dataclass
 
 from shared.settings import Settings
+from worker.model.preload import preload
 from worker.model.runtimes import ServedModel, prepare
-from worker.model.weights import be_quiet_and_offline, fetch
+from worker.model.weights import fetch
 from worker.process.shared_memory import SharedMemory
 
 DOWNLOAD_SECONDS = 120
@@ -39,7 +40,7 @@ def prepare_parent(settings: Settings, hostname: str) -> Parent:
     global _parent
     fetch(settings.yolo_model, timeout_seconds=DOWNLOAD_SECONDS)
     model = prepare(settings)
-    _import_heavy_modules(model)
+    preload(model)
     _parent = Parent(f"{hostname}/{os.getpid()}", model, SharedMemory())
     return _parent
 
@@ -49,16 +50,3 @@ def parent() -> Parent:
     if _parent is None:
         raise RuntimeError("no worker has been prepared in this process")
     return _parent
-
-
-def _import_heavy_modules(model: ServedModel) -> None:
-    be_quiet_and_offline()
-    import torch  # noqa: F401
-    import ultralytics.engine.results
-    import ultralytics.models.yolo  # noqa: F401
-
-    import worker.model.detector  # noqa: F401
-    from worker.model.openvino_predictor import pixels_to_openvino
-
-    if not pixels_to_openvino(model):  # which does without it
-        import torchvision  # noqa: F401

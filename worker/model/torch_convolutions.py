@@ -1,10 +1,10 @@
-"""Owns how PyTorch computes a network on a CPU: by oneDNN's convolutions, prepared once.
+"""Speeds up PyTorch on a CPU: replaces a network's convolutions by prepared oneDNN ones.
 
-As it comes, PyTorch arranges a convolution's weights for oneDNN anew at each call, computes small
-ones in a slower way of its own when it has one thread, and SiLU in a pass of its own: a third of
-YOLOv8n's time on a core. Here the weights are arranged at the start, and SiLU is part of the
-convolution. The operation is that of PyTorch's own compiler, which would need a C++ compiler where
-it runs: https://github.com/pytorch/pytorch/blob/main/torch/_inductor/mkldnn_ir.py
+By default PyTorch reorders a convolution's weights for oneDNN at each call, runs small convolutions
+with slower code of its own if it has one thread, and computes SiLU in a separate pass. That is a
+third of YOLOv8n's time on a core. Here the weights are reordered once, and SiLU is fused into the
+convolution. The operation comes from PyTorch's compiler, which itself would need a C++ compiler on
+the worker: https://github.com/pytorch/pytorch/blob/main/torch/_inductor/mkldnn_ir.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 log = logging.getLogger("yolo_queue.worker")
 
 _TOLERANCE = 1e-3
-"""Of what the network gives, relative and absolute (pixels, confidences)."""
+"""Allowed difference of the outputs (pixels, confidences), relative and absolute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class _Replacement:
 
 
 def prepare_convolutions(network: Any) -> bool:
-    """Prepare a fused Ultralytics model of 32 bits on the CPU, in place.
+    """Replace the convolutions of a fused float32 Ultralytics model on the CPU, in place.
 
-    Returns False, with the model as it was, where PyTorch has no such operation (it is not part of
-    its public interface) or computes something else with it.
+    Returns False and leaves the model unchanged if this PyTorch lacks the operation, which is not
+    part of its public interface, or if the network's outputs differ with it.
     """
     import torch
 
@@ -50,7 +50,7 @@ def prepare_convolutions(network: Any) -> bool:
         weights = [(r.convolution, r.convolution.weight) for r in replacements]
         for each in replacements:
             each.module.forward = each.forward
-            # What is arranged is a copy; the model would be in memory twice.
+            # The reordered weights are a copy; drop these, or the model is in memory twice.
             each.convolution.weight = torch.nn.Parameter(torch.empty(0), requires_grad=False)
         try:
             given = list(_tensors(network(picture)))
@@ -58,7 +58,7 @@ def prepare_convolutions(network: Any) -> bool:
                 torch.allclose(a, b, _TOLERANCE, _TOLERANCE, equal_nan=True)
                 for a, b in zip(given, expected, strict=True)
             )
-            trouble = "" if same else "the network gives something else with them"
+            trouble = "" if same else "the network's outputs differ with them"
         except RuntimeError as error:
             trouble = str(error).strip().partition("\n")[0]
     if trouble:
@@ -73,7 +73,7 @@ def prepare_convolutions(network: Any) -> bool:
 
 
 def _run_and_watch(network: Any, picture: Any) -> tuple[dict[Any, list[int]], list[Any]]:
-    """The shapes of what goes into each convolution, and what the network gives."""
+    """Run the network. Returns the input shape of each convolution, and the outputs."""
     import torch
 
     shapes: dict[Any, list[int]] = {}
@@ -97,7 +97,7 @@ def _replacements(network: Any, shapes: dict[Any, list[int]]) -> Iterator[_Repla
     from ultralytics.nn.modules.conv import Conv
 
     replaced = set()
-    for module in network.modules():  # what contains a module comes before it
+    for module in network.modules():  # a module comes after the one that contains it
         activation, convolution = "none", module
         fused = getattr(vars(module).get("forward"), "__func__", None) is Conv.forward_fuse
         if fused and isinstance(module.act, torch.nn.SiLU):
@@ -115,7 +115,8 @@ def _replacements(network: Any, shapes: dict[Any, list[int]]) -> Iterator[_Repla
 
 
 def _prepared(convolution: Any, activation: str, shape: list[int]) -> Callable[[Any], Any]:
-    """`shape`: of the pictures that the weights are arranged for; others work as well."""
+    """The replacement of a convolution's `forward`. `shape`: the input shape that the weights are
+    reordered for; others work as well."""
     import torch
 
     numbers = (
@@ -137,7 +138,7 @@ def _prepared(convolution: Any, activation: str, shape: list[int]) -> Callable[[
 
 
 def _tensors(given: Any) -> Iterator[Any]:
-    """Of an output of any make: tuples, lists and dicts of tensors."""
+    """All tensors of an output, which may nest them in tuples, lists and dicts."""
     if isinstance(given, dict):
         given = list(given.values())
     if isinstance(given, list | tuple):

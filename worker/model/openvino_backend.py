@@ -1,4 +1,6 @@
-"""Owns a model in OpenVINO: our network between Ultralytics' letterbox and post-processing."""
+"""Runs a model with OpenVINO on the CPU: Ultralytics' letterbox, our network, Ultralytics'
+post-processing.
+"""
 
 from __future__ import annotations
 
@@ -10,69 +12,75 @@ from typing import Any
 import numpy as np
 
 from shared.job.record import DetectParameters
+from worker.model.backend import LETTERBOXED_TASKS, letterbox
 from worker.model.images import Pixels
 from worker.model.openvino_network import OpenVINONetwork, openvino_options
 from worker.model.runtimes import ServedModel, export_metadata
 
-LETTERBOXED = ("detect", "segment", "pose", "obb")
-"""Tasks whose pictures Ultralytics resizes, pads and divides by 255, and no more."""
-
 
 def pixels_to_openvino(model: ServedModel) -> bool:
-    """Whether the model is served by an `OpenVINOPredictor`."""
-    return model.runtime == "openvino" and export_metadata(model.path)["task"] in LETTERBOXED
+    """Whether an `OpenVINOBackend` serves the model: an export for OpenVINO of any task but
+    classification, whose input is not letterboxed."""
+    return model.runtime == "openvino" and export_metadata(model.path)["task"] in LETTERBOXED_TASKS
 
 
-class OpenVINOPredictor:
-    """One model on the CPU. Not to be shared between threads."""
+class OpenVINOBackend:
+    """A `Backend` around an `OpenVINONetwork`."""
+
+    max_batch: int | None = None
 
     def __init__(
-        self, model: ServedModel, *, threads: int, precision: str, batches: bool = False
+        self, model: ServedModel, *, threads: int, precision: str, fixed_sizes: bool
     ) -> None:
-        """`batches`: whether several pictures may come at once."""
+        """`threads` and `precision`: see `openvino_options`. `fixed_sizes`: see
+        `OpenVINONetwork`."""
         metadata = export_metadata(model.path)
         self.names: dict[int, str] = dict(metadata["names"])
         self.task: str = metadata["task"]
         self._network = OpenVINONetwork(
-            model.path, openvino_options(threads, precision), own_networks=not batches
+            model.path, openvino_options(threads, precision), fixed_sizes=fixed_sizes
         )
-        self.ultralytics = predictor_around(model.path, metadata)
+        self._predictor = predictor_without_network(model.path, metadata)
 
-    def __call__(
+    def letterbox(self, pixels: Pixels, imgsz: int) -> Pixels:
+        return letterbox(self._predictor, pixels, imgsz)
+
+    def infer(
         self,
         pictures: list[Pixels],
         boxed: list[Pixels],
         parameters: DetectParameters,
         classes: list[int] | None,
     ) -> list[Any]:
-        """Ultralytics' `Results` for pictures that are as large as each other once they are
-        letterboxed (`boxed`), as its own `predict` has them."""
         import torch
 
-        predictor = self.ultralytics
+        boxed = boxed or [self.letterbox(pixels, parameters.imgsz) for pixels in pictures]
+        predictor = self._predictor
         arguments = predictor.args
         arguments.conf, arguments.iou = parameters.conf, parameters.iou
         arguments.max_det, arguments.classes = parameters.max_det, classes
-        nameless = [""] * len(pictures)
-        predictor.batch = nameless, pictures, nameless  # paths, of which there are none
+        no_paths = [""] * len(pictures)
+        predictor.batch = no_paths, pictures, no_paths
         batch = np.stack(boxed) if boxed[1:] else boxed[0][None]
         with torch.inference_mode():
             raw = [torch.from_numpy(output) for output in self._network(batch)]
-            # Only its shape is asked for.
+            # Post-processing asks for the input's shape alone.
             tensor = torch.empty((len(pictures), 3, *batch.shape[1:3]), device="meta")
             results: list[Any] = predictor.postprocess(raw if raw[1:] else raw[0], tensor, pictures)
         return results
 
 
-def predictor_around(path: Path, metadata: dict[str, Any]) -> Any:
-    """Ultralytics' predictor of a model's task, without a network of its own: what it asks of one
-    is said by the export's metadata."""
+def predictor_without_network(path: Path, metadata: dict[str, Any]) -> Any:
+    """Ultralytics' predictor for the task of an export.
+
+    It never runs a network: the export's `metadata` answers what it asks of one.
+    """
     from ultralytics import YOLO
     from ultralytics.utils.nms import TorchNMS
 
     TorchNMS.nms = staticmethod(torchvision_nms())
     predictor_class = YOLO(path, task=metadata["task"], verbose=False)._smart_load("predictor")
-    # As `YOLO.predict` has them: above all `rect`, without which every picture is made square.
+    # The arguments that `YOLO.predict` sets. Without `rect`, every picture is padded to a square.
     as_predict = {"mode": "predict", "rect": True, "batch": 1, "save": False, "verbose": False}
     predictor = predictor_class(overrides={"task": metadata["task"], **as_predict})
     facts = {"end2end": False, **metadata, "format": "openvino", "dynamic": True}
@@ -81,9 +89,11 @@ def predictor_around(path: Path, metadata: dict[str, Any]) -> Any:
 
 
 def torchvision_nms() -> Any:
-    """torchvision's non-maximum suppression without torchvision: the package imports half of
-    PyTorch's compiler, 3 s and 100 MB, for one operation. (Ultralytics' own, in Python, takes 60
-    times as long.)"""
+    """Load torchvision's non-maximum suppression without importing torchvision.
+
+    The package imports half of PyTorch's compiler: 3 s and 100 MB for one operation. Ultralytics'
+    own version in Python takes 60 times as long.
+    """
     import torch
 
     package = importlib.util.find_spec("torchvision")

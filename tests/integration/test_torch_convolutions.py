@@ -1,4 +1,4 @@
-"""Prepared convolutions against PyTorch's own, in real networks of every make."""
+"""Prepared convolutions compute what PyTorch's own compute, in networks of every YOLO family."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from shared.job.record import DetectParameters
 from shared.settings import Settings
 from tests.support.images import sample
 from tests.support.stack import DEMO_MODEL
-from worker.model import torch_network
+from worker.model import torch_convolutions
 from worker.model.detector import Detector
 from worker.model.images import decode
 from worker.model.runtimes import prepare
-from worker.model.torch_network import prepare_convolutions
+from worker.model.torch_convolutions import prepare_convolutions
 from worker.model.weights import be_quiet_and_offline
 
 SHAPES = ((1, 3, 480, 640), (1, 3, 640, 384), (3, 3, 320, 320))
 
 
 def fused(config: str) -> Any:
-    """A network as Ultralytics predicts with it; its weights are random, the same each time."""
+    """A network as Ultralytics predicts with it. Its weights are random, the same each time."""
     be_quiet_and_offline()
     import torch
     from ultralytics import YOLO
@@ -38,7 +38,7 @@ def run(network: Any, shape: tuple[int, ...]) -> list[Any]:
 
     picture = torch.rand(shape, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        return list(torch_network._tensors(network(picture)))
+        return list(torch_convolutions._tensors(network(picture)))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_prepared_convolutions_give_what_pytorch_gives(config: str) -> None:
 
     network, as_it_comes = fused(config), fused(config)
     assert prepare_convolutions(network)
-    for shape in SHAPES:  # also those that nothing was prepared for
+    for shape in SHAPES:  # also those that the weights were not reordered for
         ours, theirs = run(network, shape), run(as_it_comes, shape)
         assert len(ours) == len(theirs) > 0
         for a, b in zip(ours, theirs, strict=True):
@@ -72,13 +72,13 @@ def test_a_network_that_would_give_something_else_stays_as_it_was(
 ) -> None:
     import torch
 
-    prepared = torch_network._prepared
+    prepared = torch_convolutions._prepared
 
     def wrong(*arguments: Any) -> Any:
         forward = prepared(*arguments)
         return lambda x: forward(x) * 1.01
 
-    monkeypatch.setattr(torch_network, "_prepared", wrong)
+    monkeypatch.setattr(torch_convolutions, "_prepared", wrong)
     network, as_it_comes = fused("yolov8n.yaml"), fused("yolov8n.yaml")
     with caplog.at_level(logging.WARNING, "yolo_queue.worker"):
         assert not prepare_convolutions(network)
