@@ -85,9 +85,9 @@ class Settings(BaseSettings):
     )
     yolo_precision: Literal["auto", "f32"] = Field(
         "auto",
-        description="`auto`: with OpenVINO bfloat16 on a CPU that computes in it, 1.7 times as fast "
-        "with the same mAP (docs/performance.md); with TensorRT half precision. `f32`: 32 bits, "
-        "detections as PyTorch gives them.",
+        description="`auto`: with OpenVINO bfloat16 on a CPU that computes in it, 1.7 times as "
+        "fast with the same mAP (docs/performance.md); with TensorRT half precision. `f32`: 32 "
+        "bits, detections as PyTorch gives them.",
     )
     model_cache_dir: str = Field(
         "~/.cache/yolo-queue", description="Where exports of the weights (OpenVINO, ...) are kept."

@@ -40,7 +40,7 @@ def test_the_metrics_thread_imports_nothing_while_it_serves() -> None:
     code = """
 import socket, sys
 from worker.process import metrics
-from worker.process.counters import Tally
+from worker.process.shared_memory import SharedMemory
 
 def asked(accept):
     with socket.create_connection(("127.0.0.1", port)) as one:
@@ -49,11 +49,12 @@ def asked(accept):
         while part := one.recv(65536):
             answer.append(part)
 
-tally, answer = Tally(1), []
+memory, answer = SharedMemory(), []
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
-metrics.serve("127.0.0.1", port, lambda: metrics.Snapshot(tally.read(1), {}, 0.0, "m", "torch"))
+serve = metrics.serve
+serve("127.0.0.1", port, lambda: metrics.Snapshot(memory.counters(), {}, 0.0, "m", "torch"))
 before = set(sys.modules)
 asked("text/plain")
 asked("application/openmetrics-text;version=1.0.0,*/*;q=0.1")
