@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis.asyncio
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from shared.redis_access.client import MAX_CONNECTIONS, BlockingSentinelPool, connect, connect_async
 from shared.redis_access.url import masked, parse
@@ -98,12 +98,12 @@ def test_celery_is_told_of_the_same_server(tmp_path: Path) -> None:
 
 
 def test_sentinel_clients_keep_the_bounds_of_the_others() -> None:
-    client = connect(SENTINEL, timeout_seconds=1.5)
+    client = connect(SecretStr(SENTINEL), timeout_seconds=1.5)
     assert client.connection_pool.connection_kwargs["socket_timeout"] == 1.5
     assert client.connection_pool.connection_kwargs["db"] == 3
 
     async def bounded() -> None:
-        pool = connect_async(SENTINEL).connection_pool
+        pool = connect_async(SecretStr(SENTINEL)).connection_pool
         assert isinstance(pool, BlockingSentinelPool)
         assert isinstance(pool, redis.asyncio.BlockingConnectionPool)
         assert pool.max_connections == MAX_CONNECTIONS

@@ -40,12 +40,12 @@ def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: 
 
 
 def test_settings_are_frozen_and_hide_secrets() -> None:
-    settings = Settings(api_keys=("hush",), redis_url="redis://:secret@host:1/0")
+    settings = Settings(api_keys=("hush",), redis_url="redis://:hidden@host:1/0")
     with pytest.raises(ValidationError):
         settings.port = 1  # type: ignore[misc]
     assert "hush" not in repr(settings)
-    assert "secret" not in repr(settings)
-    assert "secret" not in settings.masked_redis_url()
+    assert "hidden" not in repr(settings)
+    assert "hidden" not in settings.masked_redis_url()
 
 
 def test_cores_follow_the_cgroup_quota(tmp_path: Path) -> None:
