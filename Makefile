@@ -46,7 +46,7 @@ soak: setup-dev ## 20,000 jobs with a no-op detector; memory must not grow
 stress: setup-dev ## 100 images of 12 megapixels at a service that runs; every one accounted for
 	$(BIN)/yolo-queue stress $(STRESS)
 
-bench: setup-dev ## every figure of docs/performance.md and docs/scaling.md, into bench/results
+bench: setup-dev ## most figures of docs/performance.md and docs/scaling.md, into bench/results
 	$(UV) -e . --group dev --group bench
 	$(BIN)/python -m bench.throughput $(BENCH)
 	$(BIN)/python -m bench.submit_latency $(BENCH)

@@ -249,7 +249,8 @@ class Settings(BaseSettings):
     otel_exporter_otlp_endpoint: str = Field(
         "",
         description="Where traces go, OTLP over HTTP, e.g. `http://collector:4318`; needs the "
-        "extra `otel`. The other standard `OTEL_...` variables count too. Empty: no traces.",
+        "dependency group `otel`. The other standard `OTEL_...` variables count too. Empty: no "
+        "traces.",
     )
 
     @field_validator("api_keys", "cors_origins", "trusted_proxies", mode="before")
