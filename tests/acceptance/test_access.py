@@ -25,9 +25,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         RATE_LIMIT="20/minute",
         CORS_ORIGINS="https://lab.example",
     ) as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
-        yield stack
+        yield stack.start(workers=0)
 
 
 def as_client(stack: Stack, key: str | None, header: str = "X-API-Key") -> httpx.Client:
@@ -117,9 +115,7 @@ def test_no_secret_is_in_a_log(guarded: Stack) -> None:
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Without keys, so that clients are told apart by their address."""
     with Stack(tmp_path_factory.mktemp("limited"), RATE_LIMIT="5/hour") as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
-        yield stack
+        yield stack.start(workers=0)
 
 
 def test_each_image_of_a_batch_counts(limited: Stack) -> None:
@@ -146,8 +142,7 @@ def test_nobody_is_believed_who_says_he_is_another(limited: Stack) -> None:
 
 def test_a_proxy_that_is_trusted_names_the_client(tmp_path: Path) -> None:
     with Stack(tmp_path, RATE_LIMIT="2/hour", TRUSTED_PROXIES="127.0.0.0/8") as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
+        stack.start(workers=0)
         with httpx.Client(base_url=stack.url, timeout=30) as client:
 
             def status(forwarded: str) -> int:

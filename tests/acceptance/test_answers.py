@@ -13,8 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.test_http import problem
-from tests.support.client import submit, wait_for
+from tests.support.client import problem, submit, wait_for
 from tests.support.images import encoded, noise, sample
 from tests.support.metrics import samples, scrape, value
 from tests.support.stack import Stack, wait_until
@@ -31,9 +30,7 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         MAX_BATCH_FILES="4",
         WORKER_CONCURRENCY="1",
     ) as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
-        yield stack
+        yield stack.start(workers=0)
 
 
 @pytest.fixture

@@ -27,9 +27,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         MAX_GATEWAY_UPLOAD_BYTES=str(LIMIT),
         MAX_CLIENT_UPLOAD_BYTES=str(LIMIT // 2),
     ) as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
-        yield stack
+        yield stack.start(workers=0)
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from shared.errors import InvalidTask
 from shared.settings import Settings
 from tests.support.client import wait_for
 from tests.support.images import encoded, noise, photograph
-from tests.support.stack import Stack, free_port, pool_pids, wait_until
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, free_port, wait_until
 from worker.app import create_app
 
 

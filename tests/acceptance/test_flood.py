@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import redis
 
-from bench.soak import resident_mib
 from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise, sample
+from tests.support.processes import resident_mib
 from tests.support.stack import Stack
 
 MIB = 1 << 20
@@ -23,9 +23,8 @@ def test_a_flood_of_large_images_meets_bounds_everywhere(tmp_path: Path) -> None
     budget = 8 * len(large)
     with Stack(tmp_path, MAX_GATEWAY_UPLOAD_BYTES=str(budget), WORKER_CONCURRENCY="1") as stack:
         stack.redis.max_bytes = REDIS_LIMIT
-        stack.redis.start()
-        gateway = stack.start_gateway()
-        before = resident_mib(gateway.pid)
+        stack.start(workers=0)
+        before = resident_mib(stack.gateway.pid)
         answers: list[httpx.Response] = []
         peak = before
 
@@ -44,7 +43,7 @@ def test_a_flood_of_large_images_meets_bounds_everywhere(tmp_path: Path) -> None
             thread.start()
         while any(thread.is_alive() for thread in threads):
             threads[0].join(timeout=0.1)
-            peak = max(peak, resident_mib(gateway.pid))
+            peak = max(peak, resident_mib(stack.gateway.pid))
         accepted = [answer.json()["task_id"] for answer in answers if answer.status_code == 201]
         refused = [answer for answer in answers if answer.status_code != 201]
         assert accepted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import subprocess
@@ -17,7 +16,9 @@ from shared.errors import UndecodableImage, UploadError
 from shared.image_header import check_file
 from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise, quadrants, sample
-from tests.support.stack import Stack, pool_pids
+from tests.support.machine import environment
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack
 from worker.model.images import decode
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
@@ -95,7 +96,7 @@ def test_the_http_surface_against_its_own_document(stack: Stack, tmp_path: Path)
             *("--request-timeout", "20", "--workers", "2"),
         ],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        env=environment(PYTHONWARNINGS="ignore"),
         capture_output=True,
         text=True,
         timeout=170,

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.chaos.cases import broken_case
 from tests.support.client import submit, wait_for
-from tests.support.images import encoded, noise, sample
+from tests.support.images import encoded, noise, sample, undecodable
 from tests.support.metrics import counters, samples, scrape, value
-from tests.support.stack import Stack, free_port, pool_pids, wait_until
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, free_port, wait_until
 from worker.process.counters import OUTCOMES, STAGES
 
 WORKER_PORT = free_port()
@@ -67,7 +67,7 @@ def test_every_job_is_counted_once_on_both_sides(measured: Stack, client: httpx.
     ids = [submit(client, image)["task_id"] for _ in range(12)]
     ids.append(submit(client, encoded(noise(64, 48), "JPEG"), annotate=False)["task_id"])
     jobs = [wait_for(client, task_id) for task_id in ids]
-    broken = submit(client, broken_case(1).image)["task_id"]
+    broken = submit(client, undecodable(1))["task_id"]
     assert wait_for(client, broken)["error"]["code"] == "image_undecodable"
     gateway, worker = both()
 

@@ -11,7 +11,8 @@ import httpx
 
 from tests.support.client import submit, wait_for
 from tests.support.images import sample
-from tests.support.stack import DEMO_MODEL, Stack, pool_pids, wait_until
+from tests.support.processes import pool_pids
+from tests.support.stack import DEMO_MODEL, Stack, wait_until
 
 
 def test_processes_that_have_the_model_go_on_and_the_others_come_back(tmp_path: Path) -> None:

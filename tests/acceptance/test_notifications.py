@@ -49,8 +49,7 @@ def test_a_state_that_is_not_known_wakes_those_who_wait(
         Stack(tmp_path_factory.mktemp("unknown")) as stack,
         httpx.Client(base_url=stack.url) as client,
     ):
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
+        stack.start(workers=0)
         job = submit(client, IMAGE)
         with (
             redis.Redis(port=stack.redis.port) as broker,

@@ -15,7 +15,8 @@ from tests.support.camera_files import CameraFile, camera_files
 from tests.support.client import submit, wait_for
 from tests.support.hostile_files import hostile_files
 from tests.support.images import sample
-from tests.support.stack import Stack, pool_pids
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack
 from tests.unit.test_camera_files import NOT_SUPPORTED
 
 PICTURE = Image.open(io.BytesIO(sample())).convert("RGB")

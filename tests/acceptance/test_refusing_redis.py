@@ -12,7 +12,8 @@ import redis
 
 from tests.support.client import submit, wait_for
 from tests.support.images import sample
-from tests.support.stack import Stack, pool_pids, wait_until
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, wait_until
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +13,9 @@ import pytest
 import redis
 from standardwebhooks import Webhook
 
-from tests.acceptance.test_http import problem
-from tests.support.client import submit
+from tests.support.client import problem, submit
 from tests.support.images import encoded, noise
+from tests.support.machine import environment
 from tests.support.receivers import SECRET, HeldConnection, receiver
 from tests.support.stack import Stack, wait_until
 
@@ -29,9 +28,7 @@ def sending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(
         tmp_path_factory.mktemp("webhooks"), WEBHOOK_SECRET=SECRET, WEBHOOK_ALLOW_PRIVATE="true"
     ) as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
-        yield stack
+        yield stack.start(workers=0)
 
 
 @pytest.fixture
@@ -116,7 +113,7 @@ def test_without_a_secret_there_are_no_webhooks(client: httpx.Client) -> None:
 def test_a_gateway_does_not_start_with_a_secret_it_cannot_sign_with() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "api"],
-        env={**os.environ, "WEBHOOK_SECRET": "whsec_hunter2"},
+        env=environment(WEBHOOK_SECRET="whsec_hunter2"),
         capture_output=True,
         text=True,
         timeout=60,

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
+from tests.support.machine import missing
 from tests.support.stack import Stack
 
 FLAGS = [
@@ -98,10 +99,7 @@ def browser() -> Iterator[Browser]:
     """Closed with its module: Playwright's event loop must not be around for other tests."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
-        missing = "chromium is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        missing("chromium is not installed")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser

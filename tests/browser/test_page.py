@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shlex
 from typing import Any
 
@@ -15,9 +14,10 @@ from playwright.sync_api import Page, expect
 
 from shared.image_header import FORMATS
 from tests.browser.conftest import Tab, Tabs, held_workers
-from tests.browser.page_actions import MIXED, add, card, file_of, job_ids, undecodable
+from tests.browser.page_actions import MIXED, add, card, file_of, job_ids
 from tests.support.camera_files import camera_files
-from tests.support.images import SAMPLES, sample
+from tests.support.images import SAMPLES, sample, undecodable
+from tests.support.machine import wanted
 from tests.support.stack import ROOT, Stack
 
 SCREENSHOT = ROOT / "docs" / "images" / "page.png"
@@ -241,7 +241,7 @@ def test_what_can_be_kept(tabs: Tabs) -> None:
     )
 
 
-@pytest.mark.skipif(not os.environ.get("SAVE_SCREENSHOTS"), reason="SAVE_SCREENSHOTS is not set")
+@pytest.mark.skipif(not wanted("SAVE_SCREENSHOTS"), reason="SAVE_SCREENSHOTS is not set")
 def test_zz_screenshot_for_the_readme(tabs: Tabs) -> None:
     page = tabs.open(viewport={"width": 1320, "height": 1010}).page
     for name in ("barcode.jpg", "screen.jpg", "qr_code.jpg", "aruco_marker.jpg", "mixed.jpg"):

@@ -12,8 +12,8 @@ from playwright.sync_api import Page, expect
 
 from api.routes.page import find_samples
 from tests.browser.conftest import Tab, Tabs, held_workers
-from tests.browser.page_actions import MIXED, add, card, file_of, undecodable
-from tests.support.images import SAMPLES, sample
+from tests.browser.page_actions import MIXED, add, card, file_of
+from tests.support.images import SAMPLES, sample, undecodable
 from tests.support.stack import Stack
 
 TRANSFER = """
@@ -33,9 +33,7 @@ TRANSFER = """
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A gateway with a key and no worker: what is submitted stays queued."""
     with Stack(tmp_path_factory.mktemp("guarded"), API_KEYS="alice-key") as stack:
-        stack.redis.start()
-        stack.start_gateway()
-        yield stack
+        yield stack.start(workers=0)
 
 
 def test_paste_drop_and_samples(tab: Tab) -> None:

@@ -73,8 +73,7 @@ def run(folder: Path, arguments: argparse.Namespace) -> tuple[Verdict, Load, Sab
         TASK_KILL_GRACE_SECONDS="2",
     )
     with stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
+        stack.start(workers=0)
         saboteur = Saboteur(stack, arguments.seed)
         stack.workers = [saboteur.start_worker() for _ in range(2)]
         cases = make_cases(arguments.jobs, arguments.seed)

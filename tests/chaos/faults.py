@@ -19,7 +19,8 @@ import redis
 
 from shared.job.message import task_message
 from shared.settings import Settings
-from tests.support.stack import Stack, pool_pids, wait_until
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, wait_until
 
 WORKER_APP = "tests.chaos.app"
 MAX_ATTEMPTS = Settings().max_attempts
@@ -102,7 +103,7 @@ class Saboteur:
         self._stack.gateway.send_signal(how)
         self._stack.gateway.wait(timeout=40)
         back = time.monotonic()
-        self._stack.gateway = self._stack.start_gateway()
+        self._stack.start_gateway()
         fault.recovered_seconds = time.monotonic() - back
 
     def kill_redis(self) -> None:
