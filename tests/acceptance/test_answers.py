@@ -1,4 +1,4 @@
-"""Answers without polling: held answers, events, cancelling, batches and forms."""
+"""Held answers, events, cancelling, batches and result formats."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_a_batch_is_refused_whole(idle_client: httpx.Client) -> None:
         idle_client.delete(f"/result/{task_id}")
 
 
-def test_other_forms_of_a_result(client: httpx.Client, idle_client: httpx.Client) -> None:
+def test_other_formats_of_a_result(client: httpx.Client, idle_client: httpx.Client) -> None:
     job = wait_for(client, submit(client, sample())["task_id"])
     link = job["links"]["self"]
     first = job["detections"][0]
@@ -235,7 +235,7 @@ def test_a_result_can_be_cached_and_a_job_under_way_cannot(
     idle_client.delete(waiting)
 
 
-def test_a_stopping_gateway_lets_its_waiters_go(tmp_path: Any) -> None:
+def test_a_stopping_gateway_answers_its_waiters(tmp_path: Any) -> None:
     with Stack(tmp_path) as stack:
         stack.redis.start()
         gateway = stack.start_gateway()

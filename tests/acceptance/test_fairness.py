@@ -1,4 +1,4 @@
-"""One client's backlog does not make another wait behind all of it; measured on real workers."""
+"""A client's backlog does not hold up another client's image, measured on real workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""More than there is room for: refused in words, memory bounded, nothing that was accepted lost."""
+"""A flood of uploads is refused in words, takes bounded memory, and loses no accepted job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIB = 1 << 20
 REDIS_LIMIT = 128 * MIB
 
 
-def test_a_flood_of_large_images_meets_bounds_everywhere(tmp_path: Path) -> None:
+def test_a_flood_of_large_images_takes_bounded_memory(tmp_path: Path) -> None:
     large = encoded(noise(2000, 1500), "JPEG", quality=95)
     assert len(large) > 2 * MIB
     budget = 8 * len(large)

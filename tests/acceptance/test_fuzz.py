@@ -48,7 +48,7 @@ def mutations(data: bytes, source: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_checks_and_decoder_only_ever_refuse_in_words(form: str) -> None:
+def test_checks_and_decoder_raise_only_their_own_errors(form: str) -> None:
     source = random.Random(f"{form}-1")
     original = encoded(quadrants(96, 64), form)
     refused = 0
@@ -63,7 +63,7 @@ def test_checks_and_decoder_only_ever_refuse_in_words(form: str) -> None:
     assert 0 < refused < CASES, "some mutations are harmless, some are not"
 
 
-def test_mutated_uploads_leave_the_service_as_it_was(stack: Stack, client: httpx.Client) -> None:
+def test_mutated_uploads_do_the_service_no_harm(stack: Stack, client: httpx.Client) -> None:
     source = random.Random(7)
     workers = pool_pids(stack.workers[0])
     originals = [encoded(noise(64, 48), form) for form in FORMATS]

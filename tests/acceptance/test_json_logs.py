@@ -1,4 +1,4 @@
-"""`LOG_FORMAT=json`: every line of gateway and worker is an object, whoever wrote it."""
+"""With `LOG_FORMAT=json` every log line is a JSON object, whichever code wrote it."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_every_line_is_json_and_knows_its_job(logging_stack: Stack) -> None:
         ({"YOLO_DEVICE": "cuda:7"}, "does not load on cuda:7"),
     ],
 )
-def test_last_words_are_json_too(
+def test_a_failed_start_logs_json_too(
     logging_stack: Stack, environment: dict[str, str], message: str
 ) -> None:
     name = f"worker-{next(iter(environment)).lower()}"

@@ -11,7 +11,7 @@ from tests.support.poison import SLOW_SECONDS, poison
 from tests.support.stack import Stack, wait_until
 
 
-def test_it_finishes_the_job_and_nobody_else_starts_it(tmp_path: Path) -> None:
+def test_a_stopping_worker_finishes_its_long_job_alone(tmp_path: Path) -> None:
     with (
         Stack(tmp_path, WORKER_CONCURRENCY="1") as stack,
         httpx.Client(base_url=stack.url, timeout=30) as client,

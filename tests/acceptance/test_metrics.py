@@ -32,7 +32,7 @@ def client(measured: Stack) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_names_and_units(measured: Stack, client: httpx.Client) -> None:
+def test_metric_names_and_units(measured: Stack, client: httpx.Client) -> None:
     wait_for(client, submit(client, sample())["task_id"])
     for url in (f"{measured.url}/metrics", WORKER_URL):
         for family in scrape(url):
@@ -149,7 +149,7 @@ def test_labels_cannot_be_made_up(measured: Stack, client: httpx.Client) -> None
     }
 
 
-def test_a_held_answer_is_no_slow_answer(measured: Stack, client: httpx.Client) -> None:
+def test_held_answers_do_not_count_as_slow(measured: Stack, client: httpx.Client) -> None:
     task_id = submit(client, sample())["task_id"]
     wait_for(client, task_id)
     labels = {"method": "GET", "route": "/result/{task_id}"}
@@ -159,7 +159,7 @@ def test_a_held_answer_is_no_slow_answer(measured: Stack, client: httpx.Client) 
     assert value(samples(scrape(f"{measured.url}/metrics")), latencies, **labels) == before
 
 
-def test_a_killed_process_takes_no_count_with_it(measured: Stack, client: httpx.Client) -> None:
+def test_counters_survive_a_killed_process(measured: Stack, client: httpx.Client) -> None:
     """Killed again and again under a steady scrape: its successors fork from a parent that has the
     metrics thread, and every one of them must come up."""
     wait_for(client, submit(client, sample())["task_id"])

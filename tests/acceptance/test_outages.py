@@ -1,4 +1,4 @@
-"""What a user meets while parts are away, and that they come back by themselves."""
+"""What users see while a part is down, and that every part recovers by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis that is there and takes nothing, to a whole service: nobody ends, nothing is lost."""
+"""A Redis that refuses writes: no process of the service ends, and no job is lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def said(service: Stack, text: str, times: int = 1) -> None:
     wait_until(lambda: service.logs().count(text) >= times, seconds=30, what=f"it says: {text}")
 
 
-def test_a_full_redis_ends_nobody(service: Stack) -> None:
+def test_a_full_redis_ends_no_process(service: Stack) -> None:
     (worker,) = service.workers
     with (
         redis.Redis(port=service.redis.port) as store,
@@ -54,7 +54,7 @@ def test_a_full_redis_ends_nobody(service: Stack) -> None:
         assert worker.poll() is None
 
 
-def test_a_redis_that_became_a_replica(service: Stack) -> None:
+def test_a_redis_that_became_a_replica_is_unavailable(service: Stack) -> None:
     """As with a full disk: it reads, and writes nothing."""
     (worker,) = service.workers
     with (

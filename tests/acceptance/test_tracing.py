@@ -106,9 +106,7 @@ def test_a_clients_trace_is_continued(client: httpx.Client, collector: Collector
     assert spans[0].parent_id == "b7ad6b7169203331"
 
 
-def test_what_a_client_does_not_want_traced_is_not(
-    client: httpx.Client, collector: Collector
-) -> None:
+def test_an_unsampled_request_is_not_traced(client: httpx.Client, collector: Collector) -> None:
     headers = {"traceparent": "00-11f7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}
     unsampled = client.post("/predict/", files={"file": sample()}, headers=headers)
     wait_for(client, unsampled.json()["task_id"])
@@ -205,7 +203,7 @@ def test_the_last_spans_are_sent_before_the_end(
     assert {span.service for span in spans} == {"mine"}
 
 
-def test_a_collector_that_is_away_costs_nothing_but_spans(
+def test_an_unreachable_collector_costs_only_spans(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with Stack(

@@ -1,4 +1,4 @@
-"""Pool processes are warm when they say that they are ready, replacements as well."""
+"""Pool processes warm up before they report that they are ready; replacements do too."""
 
 from __future__ import annotations
 

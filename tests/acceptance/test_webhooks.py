@@ -50,7 +50,7 @@ def end_a_job(client: httpx.Client, webhook_url: str) -> str:
     return link
 
 
-def test_a_webhook_arrives_signed_and_is_sent_again_until_it_is_taken(
+def test_a_webhook_is_signed_and_sent_again_until_it_is_accepted(
     sending_client: httpx.Client,
 ) -> None:
     with receiver(failures=1) as (url, got):
@@ -127,7 +127,7 @@ def test_a_gateway_does_not_start_with_a_secret_it_cannot_sign_with() -> None:
     assert "Traceback" not in said
 
 
-def test_a_gateway_stops_in_the_middle_of_a_send_and_the_next_one_sends_it(tmp_path: Path) -> None:
+def test_a_webhook_that_a_stop_interrupted_is_sent_by_the_next_gateway(tmp_path: Path) -> None:
     with Stack(
         tmp_path, WEBHOOK_SECRET=SECRET, WEBHOOK_ALLOW_PRIVATE="true", LOG_FORMAT="json"
     ) as stack:

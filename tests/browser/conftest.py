@@ -1,5 +1,7 @@
-"""A real Chromium on the real service. Every page is watched: nothing on the console, and no
-request to another host."""
+"""Opens pages of the real service in Chromium and checks each one at the end of its test.
+
+Nothing may be on the console, and no request may go to another host.
+"""
 
 from __future__ import annotations
 

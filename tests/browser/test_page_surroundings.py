@@ -115,7 +115,7 @@ def test_a_key_is_asked_for_and_stays_in_the_tab(tabs: Tabs, guarded: Stack) -> 
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_nothing_that_axe_objects_to(tabs: Tabs, stack: Stack, theme: str) -> None:
+def test_axe_finds_no_violation(tabs: Tabs, stack: Stack, theme: str) -> None:
     tab = tabs.open(color_scheme=theme, reduced_motion="reduce")
     tab.accept_refusals = True
     page = tab.page
@@ -138,7 +138,7 @@ def check_with_axe(page: Page) -> None:
     assert results.violations_count == 0, results.generate_report()
 
 
-def test_a_phone_with_many_images_has_nothing_beside_the_screen(tabs: Tabs) -> None:
+def test_many_images_fit_the_width_of_a_phone(tabs: Tabs) -> None:
     tab = tabs.open(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page = tab.page
     expect(page.get_by_role("button", name="Take a photo")).to_be_visible()

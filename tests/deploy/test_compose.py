@@ -91,7 +91,7 @@ def test_a_stopped_worker_may_finish_its_job(everything: dict[str, Any]) -> None
     assert seconds(everything["api"]["stop_grace_period"]) > DRAIN_SECONDS
 
 
-def test_every_service_is_kept_up_watched_and_confined(everything: dict[str, Any]) -> None:
+def test_every_service_restarts_is_checked_and_is_confined(everything: dict[str, Any]) -> None:
     assert len(everything) == 8
     for name, service in everything.items():
         assert service["read_only"] is True, name
@@ -191,7 +191,7 @@ def test_what_is_mounted_from_the_checkout_is_there(everything: dict[str, Any]) 
                 assert Path(volume["source"]).exists(), (name, volume["source"])
 
 
-def test_prometheus_meets_the_metrics(everything: dict[str, Any]) -> None:
+def test_prometheus_reaches_the_metrics(everything: dict[str, Any]) -> None:
     for name in ("api", "worker", "worker-gpu", "prometheus"):
         assert "metrics" in everything[name]["networks"], name
     for name in ("worker", "worker-gpu"):

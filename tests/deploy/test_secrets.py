@@ -39,7 +39,7 @@ def written(folder: Path) -> dict[str, str]:
     }
 
 
-def test_made_up_once_and_said_once(folder: Path) -> None:
+def test_passwords_are_made_up_once_and_printed_once(folder: Path) -> None:
     first = make(folder)
     assert first.returncode == 0, first.stderr
     files = written(folder)
@@ -67,7 +67,7 @@ def test_two_installations_differ(folder: Path, tmp_path_factory: pytest.TempPat
         assert written(other)[name] != text
 
 
-def test_what_env_says_wins_and_is_not_printed(folder: Path) -> None:
+def test_passwords_from_env_win_and_are_not_printed(folder: Path) -> None:
     make(folder)
     out = make(folder, REDIS_PASSWORD="mine", FLOWER_BASIC_AUTH="me:hush", GRAFANA_PASSWORD="g !")
     assert (out.returncode, out.stdout) == (0, "")

@@ -1,4 +1,4 @@
-"""Redis behind Sentinel: the primary goes, another takes over, the service goes on by itself."""
+"""Redis behind Sentinel: another server takes over, and the service goes on by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis by TLS: one `rediss://` URL, with a password, means the same to every part."""
+"""Redis over TLS: one `rediss://` URL with a password works for every part."""
 
 from __future__ import annotations
 

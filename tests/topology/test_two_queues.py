@@ -1,4 +1,4 @@
-"""Two services on one Redis, as for two models: each has its queue, its workers and its ids."""
+"""Two services on one Redis, as for two models: queues, workers and ids are separate."""
 
 from __future__ import annotations
 

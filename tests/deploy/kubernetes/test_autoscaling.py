@@ -48,7 +48,7 @@ def test_workers_go_to_zero_but_not_because_the_gateway_is_silent(
     ]
 
 
-def test_the_scaler_asks_thegateway(objects: list[Object]) -> None:
+def test_the_scaler_asks_the_gateway(objects: list[Object]) -> None:
     api = component(objects, "api")
     (service,) = (
         one
