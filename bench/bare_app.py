@@ -1,16 +1,19 @@
-"""The least that a submit can cost in FastAPI: an endpoint that only reads an upload, and one that
-puts it into Redis before it answers, with no record, no queue and no limit."""
+"""Serves the least that a submit can be in FastAPI: read an upload, or read it and put it in Redis.
+
+No record, no queue, no limit.
+"""
 
 from __future__ import annotations
 
-import os
 import uuid
 
 import redis.asyncio
 from fastapi import FastAPI, UploadFile
 
+from shared.settings import Settings
+
 app = FastAPI()
-store = redis.asyncio.Redis.from_url(os.environ["REDIS_URL"])
+store = redis.asyncio.Redis.from_url(Settings().redis_url)
 
 
 @app.post("/read/", status_code=201)

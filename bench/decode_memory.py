@@ -1,15 +1,16 @@
-"""What the largest picture of every kind takes: alone, and in a worker under Compose's limit.
+"""Measures the memory that decoding the largest pictures takes: alone, and in a worker of 2 GiB.
 
 python -m bench.decode_memory
 
 Each picture has 50 megapixels, the default of MAX_IMAGE_PIXELS, or the half that is allowed of its
-kind. Growth: of the largest resident size
-of a process that decodes it and nothing else. The worker has the demo model, one process, and 2 GiB
-in a memory cgroup (where root may make one).
+kind. "Growth" is that of the largest resident size of a process that decodes it and does nothing
+else. The worker has the demo model, one process, and Compose's limit of 2 GiB as a memory cgroup
+(where root may make one).
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -24,34 +25,34 @@ from shared.settings import Settings
 from tests.support.client import wait_for
 from tests.support.largest_pictures import largest_pictures
 from tests.support.memory_cgroup import memory_cgroup, why_not
-from tests.support.stack import ROOT, Stack, pool_pids
+from tests.support.processes import peak_resident_mib, pool_pids
+from tests.support.stack import ROOT, Stack
 
 LIMIT_BYTES = 2 << 30
 MAX_PIXELS = Settings.model_fields["max_image_pixels"].default
 
 DECODE = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 import cv2
 from shared.errors import UndecodableImage
+from tests.support.processes import peak_resident_mib
 from worker.model.images import decode
 
-def peak():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
 cv2.setNumThreads(1)
-image, before, begin = Path(sys.argv[1]).read_bytes(), peak(), time.perf_counter()
+image, pid = Path(sys.argv[1]).read_bytes(), os.getpid()
+before, begin = peak_resident_mib(pid), time.perf_counter()
 try:
     decode(image, max_pixels=int(sys.argv[2]))
     outcome = "decoded"
 except UndecodableImage:
     outcome = "refused"
-print((peak() - before) / 1024, time.perf_counter() - begin, outcome)
+print(peak_resident_mib(pid) - before, time.perf_counter() - begin, outcome)
 """
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     lines = [
         "| picture | file, MB | growth, MiB | s | in a worker of 2 GiB |",
         "|" + " --- |" * 5,
@@ -82,7 +83,7 @@ def main() -> None:
 
 
 def alone(path: Path) -> tuple[float, float, str]:
-    """MiB, seconds, and whether it was decoded."""
+    """Growth in MiB, seconds, and whether it was decoded."""
     out = subprocess.run(
         [sys.executable, "-c", DECODE, str(path), str(MAX_PIXELS)],
         cwd=ROOT,
@@ -95,7 +96,7 @@ def alone(path: Path) -> tuple[float, float, str]:
 
 
 def in_a_worker(files: dict[str, Path]) -> tuple[dict[str, str], float]:
-    """How the job of each ended, and the largest resident size of the process in MiB."""
+    """How the job of each file ended, and the largest resident size of the process in MiB."""
     if reason := why_not():
         print(f"Not under a memory limit: {reason}.")
         return {}, 0.0
@@ -105,8 +106,7 @@ def in_a_worker(files: dict[str, Path]) -> tuple[dict[str, str], float]:
         memory_cgroup(LIMIT_BYTES) as cgroup,
         Stack(Path(folder), WORKER_CONCURRENCY="1") as stack,
     ):
-        stack.redis.start()
-        stack.start_gateway()
+        stack.start(workers=0)
         worker = stack.start_worker(within=cgroup.join)
         stack.wait_ready(processes=1)
         (process,) = pool_pids(worker)
@@ -120,8 +120,7 @@ def in_a_worker(files: dict[str, Path]) -> tuple[dict[str, str], float]:
                 else:
                     ends[kind] = answer.json()["code"]
         assert pool_pids(worker) == [process], "the process that served them is the first one"
-        status = Path(f"/proc/{process}/status").read_text().splitlines()
-        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+        peak = peak_resident_mib(process)
     return ends, peak
 
 

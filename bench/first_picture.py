@@ -1,10 +1,11 @@
-"""The first picture of each size against later ones, in processes that have just become ready.
+"""Measures the first picture of each size against later ones, in processes that are just ready.
 
 python -m bench.first_picture --weights yolov8n.pt
 
-Alone: each size has a process of its own, forked as a worker forks it; decode, predict, draw and
-encode. In the service: one pool process, killed after each size, so that a replacement meets the
-next; from the upload to the result. Ready: `make run`'s start, without and with an export.
+Alone: each size has a process of its own, forked as a worker forks it, which decodes, predicts,
+draws and encodes. In the service: from the upload to the result, with one pool process that is
+killed after each size, so that the next size meets a new one. Ready: how long `make run` takes to
+be ready, without and with an export of the model.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from bench.memory import mapped_mib
 from bench.report import save, spread
 from shared.job.record import DetectParameters
 from shared.settings import Settings
 from tests.support.images import encoded, photograph
-from tests.support.stack import ROOT, Stack, free_port, pool_pids, wait_until
+from tests.support.processes import mapped_mib, pool_pids
+from tests.support.stack import ROOT, Stack, free_port, wait_until
 
 RUNTIMES = {"openvino": "openvino", "torch": "torch", "onnx": "onnxruntime"}
-"""And the package that each needs."""
+"""Runtime, and the package that it needs."""
 LATER = 8
 STARTS = 3
 
@@ -123,7 +124,7 @@ def table(runtime: str, measured: dict[str, Any]) -> list[str]:
 
 
 def ratio_cells(rows: list[dict[str, float]]) -> list[str]:
-    """Medians of a case's repeats; the ratio with its smallest and largest."""
+    """Medians of a case's repeats, and the ratio with its smallest and largest."""
     firsts, laters = ([row[key] for row in rows] for key in ("first", "later"))
     ratios = [row["first"] / row["later"] for row in rows]
     middle = spread(ratios, 2) if len(ratios) > 1 else f"{ratios[0]:.2f}"
@@ -131,7 +132,7 @@ def ratio_cells(rows: list[dict[str, float]]) -> list[str]:
 
 
 def in_own_interpreter(weights: str, runtime: str, repeats: int) -> dict[str, Any]:
-    """What a worker's parent has loaded depends on the runtime."""
+    """`alone` in a new interpreter, since what a worker's parent loads depends on the runtime."""
     command = [sys.executable, "-m", "bench.first_picture", "--weights", weights]
     command += ["--runtime", runtime, "--repeats", str(repeats)]
     out = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
@@ -165,7 +166,7 @@ def alone(weights: str, runtime: str, repeats: int) -> dict[str, Any]:
 
 
 def measure(settings: Settings, case: Case, jpeg: bytes, answer: Any) -> None:
-    """In a process of its own: load as a pool process does, then time the pictures."""
+    """Load as a pool process does, then time the pictures. Runs in a process of its own."""
     from worker.model.detector import Detector
     from worker.model.images import decode, encode_jpeg, side_needed
     from worker.process.parent import parent
@@ -208,7 +209,7 @@ def in_service(weights: str, runtime: str) -> dict[str, list[dict[str, float]]]:
 
 
 def job_ms(client: httpx.Client, case: Case, jpeg: bytes) -> float:
-    """From the upload to the result."""
+    """Milliseconds from the upload to the result."""
     begin = time.perf_counter()
     accepted = client.post(
         "/predict/", params={"imgsz": case.imgsz}, files={"file": ("a.jpg", jpeg, "image/jpeg")}
@@ -231,8 +232,8 @@ def replace_process(stack: Stack, worker: subprocess.Popen[bytes]) -> None:
 
 
 def ready_seconds(weights: str) -> dict[str, list[float]]:
-    """From the command to a `/ready` that says yes: where the weights must be exported first, and
-    where they have been."""
+    """Seconds from the command until `/ready` says yes: `cold` where the weights must be exported
+    first, `warm` where they have been."""
     times = []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(1 + STARTS):

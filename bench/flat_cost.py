@@ -1,10 +1,10 @@
-"""Whether a long queue makes anything slower: submit and poll with 10 to 10,000 jobs waiting.
+"""Measures whether a long queue slows submit and poll, with 10 to 10,000 jobs waiting.
 
 python -m bench.flat_cost
 
-Beside the service with the long queue a second one with 10 jobs waiting is asked in turn with it:
-the machine's own slow minutes, which change a millisecond by half, slow both. Also what a waiting
-job takes in Redis, as a multiple of its upload, and what it takes in the gateway. The jobs wait:
+A second service with 10 jobs waiting is asked in turn with the one that has the long queue. So the
+machine's own slow minutes, which change a millisecond by half, slow both. Also measured: the memory
+of a waiting job in Redis, as a multiple of its upload, and in the gateway. The jobs wait because
 the only worker is busy for as long as the measurement lasts.
 """
 
@@ -26,9 +26,9 @@ from PIL import Image
 
 from bench.queue_plane import picture
 from bench.report import save, spread
-from bench.soak import resident_mib
-from tests.support.http_load import Connection, get, post_image
+from tests.support.http_load import Connection, delete, get, post_image
 from tests.support.images import encoded
+from tests.support.processes import resident_mib
 from tests.support.stack import Stack, wait_until
 
 DEPTHS = (10, 100, 1_000, 10_000)
@@ -75,7 +75,7 @@ def measure() -> dict[str, Any]:
 
 @contextmanager
 def held_up(folder: Path, image: bytes) -> Iterator[Stack]:
-    """A service of which the only worker is busy, with a run time known to estimate from."""
+    """A service whose only worker is busy, with a known run time to estimate from."""
     environment = {
         "MAX_QUEUE_JOBS": "20000",
         "MAX_QUEUE_BYTES": str(1 << 34),
@@ -85,8 +85,7 @@ def held_up(folder: Path, image: bytes) -> Iterator[Stack]:
     folder.mkdir()
     with Stack(folder, **environment) as stack:
         stack.redis.max_bytes = 8 << 30
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
+        stack.start(workers=0)
         quick = stack.start_worker("quick", app="tests.support.simulated_app", SIMULATED_MS="20")
         stack.wait_ready(processes=2)
         asyncio.run(finish(stack.port, image, 20))
@@ -100,8 +99,7 @@ def held_up(folder: Path, image: bytes) -> Iterator[Stack]:
 async def finish(port: int, image: bytes, jobs: int) -> None:
     async with Connection("127.0.0.1", port) as connection:
         for _ in range(jobs):
-            accepted = await connection.send(post_image("/predict/", image))
-            await connection.send(get(f"/result/{accepted.task_id()}?wait=60"))
+            await connection.submit_and_wait(post_image("/predict/", image))
 
 
 class Queue:
@@ -131,10 +129,10 @@ class Queue:
         return answer.task_id()
 
     async def cancel(self, task_id: str) -> None:
-        await self._connection.send(delete(task_id))
+        await self._connection.send(delete(f"/result/{task_id}"))
 
     async def fill(self, depth: int) -> float:
-        """Until so many wait. Returns what each of the new ones takes in Redis, in bytes."""
+        """Submit until so many wait. Returns the bytes in Redis that each new one takes."""
         before, new = self.used_bytes(), depth - len(self._waiting)
         while len(self._waiting) < depth:
             self._waiting.append(await self.submit(self._image))
@@ -161,7 +159,7 @@ class Queue:
             await self.cancel(task_id)
 
     async def bytes_of(self, data: bytes) -> float:
-        """What one waiting job takes in Redis, from twenty."""
+        """Bytes in Redis that one waiting job takes, from twenty of them."""
         begin = self.used_bytes()
         ids = [await self.submit(data) for _ in range(20)]
         used = (self.used_bytes() - begin) / len(ids)
@@ -208,17 +206,13 @@ def rewriting(store: redis.Redis) -> bool:
 
 
 def padded(size: int) -> bytes:
-    """A JPEG of so many bytes, most of them comments: here only its size counts."""
+    """A JPEG of so many bytes, most of them comments, since only its size matters here."""
     data = encoded(Image.new("RGB", (64, 48)), "JPEG")
     comments = b""
     while (missing := size - len(data) - len(comments)) > 4:
         body = min(missing - 4, 65_533)
         comments += b"\xff\xfe" + (body + 2).to_bytes(2) + bytes(body)
     return data[:2] + comments + data[2:]
-
-
-def delete(task_id: str) -> bytes:
-    return f"DELETE /result/{task_id} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""How long `/health` waits while files that are made to cost time are uploaded.
+"""Measures how long `/health` waits while files that are made to cost time are uploaded.
 
 python -m bench.hostile_uploads
 
-Every file of tests/support/hostile_files.py, at 20 MB where it grows, sent one after the other by
-one client, while another asks for `/health` all the time. The same with the 20 MB of a file that is
-no image, for comparison: to receive and to refuse a body takes time as well. No worker runs.
+One client sends every file of tests/support/hostile_files one after the other, at 20 MB where it
+grows, while another asks for `/health` all the time. Then the same with 20 MB that are no image,
+for comparison, since receiving and refusing a body takes time as well. No worker runs.
 """
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import tempfile
 import threading
@@ -28,14 +29,14 @@ PLAIN = [(f"no image {number}", b"%PDF" + bytes(MAX_BYTES - 4)) for number in ra
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     lines = [
         "| uploads | files | accepted | /health, ms: p50 | p99 | longest | during |",
         "|" + " --- |" * 7,
     ]
     figures = {}
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
-        stack.redis.start()
-        stack.start_gateway()
+        stack.start(workers=0)
         for name, files in (("no image", PLAIN), ("hostile files", hostile_files(MAX_BYTES))):
             figures[name] = row = measure(stack.port, files)
             lines.append(
@@ -62,15 +63,15 @@ def measure(port: int, files: Iterable[tuple[str, bytes]]) -> dict[str, object]:
         "files": number,
         "accepted": accepted,
         "asked": len(milliseconds),
-        "p50_ms": percentile(milliseconds, 0.5),
-        "p99_ms": percentile(milliseconds, 0.99),
+        "p50_ms": percentile(milliseconds, 50),
+        "p99_ms": percentile(milliseconds, 99),
         "longest_ms": 1000 * longest,
         "longest_during": during,
     }
 
 
 class Waits:
-    """How long each request took, and which file was on its way at the time."""
+    """How long each request took, and which file was being uploaded at the time."""
 
     def __init__(self) -> None:
         self.uploading = ""

@@ -1,6 +1,6 @@
-"""The limit of the machine: processes that only decode, predict, draw and encode in a loop.
+"""Measures the limit of the machine: processes that only decode, predict, draw and encode.
 
-As a script would have it, with Ultralytics' own calls and every picture at its full size:
+They do it in a loop, as a script would: with Ultralytics' own calls, every picture at full size.
 
     python -m bench.limit --runtime openvino --precision f32 --seconds 10 IMAGE...
 """

@@ -1,10 +1,10 @@
-"""The same work on LitServe, synchronous, with two workers: what a user might pick instead.
+"""Serves the same work with LitServe, synchronous, two workers: what a user might pick instead.
 
-LITSERVE_PORT=8001 python -m bench.litserve_app      (pip install litserve)
+python -m bench.litserve_app PORT      (pip install litserve)
 """
 
 import base64
-import os
+import sys
 from typing import Any
 
 import cv2
@@ -50,7 +50,7 @@ if __name__ == "__main__":
     server = litserve.LitServer(YoloAPI(), accelerator="cpu", workers_per_device=2, timeout=120)
     server.run(
         host="127.0.0.1",
-        port=int(os.environ["LITSERVE_PORT"]),
+        port=int(sys.argv[1]),
         log_level="warning",
         generate_client_file=False,
     )

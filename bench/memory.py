@@ -1,4 +1,4 @@
-"""What each process takes in memory, and what the fork shares.
+"""Measures the memory of each process, and how much of it the fork shares.
 
 python -m bench.memory --weights yolov8n.pt
 
@@ -14,9 +14,10 @@ import tempfile
 from pathlib import Path
 
 from bench.report import save
-from tests.support.http_load import Connection, get, post_form
+from tests.support.http_load import Connection, post_form
 from tests.support.images import photograph
-from tests.support.stack import ROOT, Stack, pool_pids
+from tests.support.processes import mapped_mib, pool_pids
+from tests.support.stack import ROOT, Stack
 
 RUNTIMES = {"torch": "PyTorch", "openvino": "OpenVINO"}
 
@@ -42,12 +43,11 @@ def processes(weights: str, runtime: str) -> dict[str, dict[str, float]]:
         tempfile.TemporaryDirectory() as folder,
         Stack(Path(folder), YOLO_MODEL=weights, YOLO_RUNTIME=runtime) as stack,
     ):
-        stack.redis.start()
-        gateway = stack.start_gateway()
-        worker = stack.start_worker()
-        stack.wait_ready(processes=2)
+        stack.start()
         asyncio.run(jobs(stack.port, 20))
-        pids = {"gateway": gateway.pid, "Redis": stack.redis.pid, "worker parent": worker.pid}
+        (worker,) = stack.workers
+        pids = {"gateway": stack.gateway.pid, "Redis": stack.redis.pid}
+        pids |= {"worker parent": worker.pid}
         pids |= {f"pool process {n}": pid for n, pid in enumerate(pool_pids(worker), 1)}
         return {name: mapped_mib(pid) for name, pid in pids.items()}
 
@@ -55,20 +55,7 @@ def processes(weights: str, runtime: str) -> dict[str, dict[str, float]]:
 async def jobs(port: int, count: int) -> None:
     async with Connection("127.0.0.1", port) as connection:
         for _ in range(count):
-            accepted = await connection.send(post_form("/predict/", photograph()))
-            await connection.send(get(f"/result/{accepted.task_id()}?wait=60"))
-
-
-def mapped_mib(pid: int) -> dict[str, float]:
-    kib: dict[str, int] = {}
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
-        name, value, *_ = line.split()
-        kib[name] = int(value)
-    return {
-        "rss": kib["Rss:"] / 1024,
-        "shared": (kib["Shared_Clean:"] + kib["Shared_Dirty:"]) / 1024,
-        "pss": kib["Pss:"] / 1024,
-    }
+            await connection.submit_and_wait(post_form("/predict/", photograph()))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Images a second with and without micro-batches, through the whole stack.
+"""Measures images a second with and without micro-batches, through the whole stack.
 
     python -m bench.micro_batching --weights yolov8n.pt --runtime torch --concurrency 1
     python -m bench.micro_batching --simulated-ms 20
 
-Meant for a GPU. The second form needs none: its detector sleeps that long for a forward pass of
-however many pictures, so that what is left is what a batch saves and costs around the network. The
+Meant for a GPU. The second form needs none: its detector sleeps that long for a forward pass,
+however many pictures it has. That leaves what a batch saves and costs around the network. The
 settings take turns, so that a slow minute of the machine hits all of them.
 """
 
@@ -14,12 +14,10 @@ import argparse
 import asyncio
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 from bench.report import percentile, save, spread
-from bench.throughput import photographs, submit_and_wait
-from tests.support.http_load import Connection
+from bench.throughput import closed_loop, photographs, submit_and_wait
 from tests.support.metrics import samples, scrape, value
 from tests.support.stack import ROOT, Stack, free_port
 
@@ -63,13 +61,17 @@ def measure(folder: Path, jobs: int, arguments: argparse.Namespace) -> dict[str,
         WORKER_METRICS_PORT=str(port),
         SIMULATED_MS=str(arguments.simulated_ms or 0),
     ) as stack:
-        stack.redis.start()
-        stack.start_gateway()
-        stack.start_worker(app="tests.support.simulated_app" if simulated else "worker.app")
-        stack.wait_ready(processes=arguments.concurrency)
+        stack.start(app="tests.support.simulated_app" if simulated else "worker.app")
         images = photographs()["small"]
         seconds = asyncio.run(
-            load(stack.port, images, clients=arguments.clients, seconds=arguments.seconds)
+            closed_loop(
+                stack.port,
+                images,
+                submit_and_wait,
+                clients=arguments.clients,
+                warm_up=min(3.0, arguments.seconds / 3),
+                seconds=arguments.seconds,
+            )
         )
         now = samples(scrape(f"http://127.0.0.1:{port}/metrics"))
         batches = value(now, "yolo_queue_worker_batches_total")
@@ -78,28 +80,9 @@ def measure(folder: Path, jobs: int, arguments: argparse.Namespace) -> dict[str,
         return {
             "images/s": round(len(seconds) / arguments.seconds, 1),
             "p50 s": round(statistics.median(seconds), 3),
-            "p95 s": round(percentile(seconds, 0.95), 3),
+            "p95 s": round(percentile(seconds, 95), 3),
             "jobs a pass": round(done / (done - together + batches), 2),
         }
-
-
-async def load(port: int, images: list[bytes], *, clients: int, seconds: float) -> list[float]:
-    """Closed loop; the time of each job that ended after the first seconds, from sending to having
-    its result."""
-    took: list[float] = []
-    begin = time.monotonic() + min(3.0, seconds / 3)
-
-    async def stream(number: int) -> None:
-        async with Connection("127.0.0.1", port) as connection:
-            while (sent := time.monotonic()) < begin + seconds:
-                status = await submit_and_wait(connection, images[number % len(images)])
-                assert status == "completed", status
-                if begin <= time.monotonic() <= begin + seconds:
-                    took.append(time.monotonic() - sent)
-                number += 1
-
-    await asyncio.gather(*(stream(number) for number in range(clients)))
-    return took
 
 
 def table(figures: Figures) -> list[str]:

@@ -1,4 +1,4 @@
-"""What fewer bits gain and cost: time of the network and mAP of each runtime and precision.
+"""Measures what fewer bits gain and cost: time and mAP of each runtime and precision.
 
     python models/synthesize.py --out codes/heldout --count 1000 --seed 7 --symbols heldout
     python -m bench.precision --data codes/heldout
@@ -61,7 +61,7 @@ def data_file(root: Path, scratch: Path, names: dict[int, str]) -> Path:
 
 
 def export(weights: Path, calibration: Path | None) -> str:
-    """Dynamic in size; in 8 bits if there is data to calibrate with."""
+    """Export with dynamic size, and in 8 bits if there is data to calibrate with."""
     from ultralytics import YOLO
 
     options: dict[str, Any] = {"format": "openvino", "dynamic": True, "verbose": False}
@@ -72,7 +72,7 @@ def export(weights: Path, calibration: Path | None) -> str:
 
 @contextmanager
 def openvino_precision(precision: str) -> Iterator[None]:
-    """Whatever compiles a network meanwhile, Ultralytics included, gets this precision."""
+    """Every network compiled within this context gets this precision, also by Ultralytics."""
     import openvino
 
     compile_model = openvino.Core.compile_model

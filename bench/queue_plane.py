@@ -1,4 +1,4 @@
-"""What a job costs besides its image: CPU of gateway, Redis and worker with a no-op detector.
+"""Measures what a job costs besides its image: CPU of gateway, Redis and worker, no-op detector.
 
 python -m bench.queue_plane
 python -m bench.queue_plane --weights yolov8n.pt --runtime openvino    # with a real one
@@ -12,13 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from bench.report import cpu_seconds, save, spread
-from tests.support.http_load import Connection, get, post_image
-from tests.support.images import encoded, photograph
-from tests.support.stack import Stack, pool_pids
+from bench.report import save, spread
+from tests.support.http_load import Connection, post_image
+from tests.support.images import noise_jpeg, photograph
+from tests.support.processes import cpu_seconds, pool_pids
+from tests.support.stack import Stack
 
 CLIENTS = 16
 JOB_BYTES = 100_000
@@ -52,29 +50,17 @@ def main() -> None:
 
 
 def picture() -> bytes:
-    """A JPEG of about `JOB_BYTES`."""
-    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    return min(
-        (encoded(Image.fromarray(noise), "JPEG", quality=quality) for quality in range(20, 60, 2)),
-        key=lambda data: abs(len(data) - JOB_BYTES),
-    )
+    return noise_jpeg(640, 480, JOB_BYTES)
 
 
 def measure(
     image: bytes, seconds: float, app: str, environment: dict[str, str]
 ) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), **environment) as stack:
-        stack.redis.start()
-        gateway = stack.start_gateway()
-        worker = stack.start_worker(app=app)
-        stack.wait_ready(processes=2)
-        pids = dict(
-            zip(
-                PROCESSES,
-                ([gateway.pid], [stack.redis.pid], [worker.pid], pool_pids(worker)),
-                strict=True,
-            )
-        )
+        stack.start(app=app)
+        (worker,) = stack.workers
+        groups = ([stack.gateway.pid], [stack.redis.pid], [worker.pid], pool_pids(worker))
+        pids = dict(zip(PROCESSES, groups, strict=True))
         asyncio.run(load(stack.port, image, 3))
         before = {name: cpu_seconds(*group) for name, group in pids.items()}
         begin = time.monotonic()
@@ -93,8 +79,7 @@ async def load(port: int, image: bytes, seconds: float) -> int:
         nonlocal jobs
         async with Connection("127.0.0.1", port) as connection:
             while time.monotonic() < until:
-                accepted = await connection.send(post_image("/predict/", image))
-                answer = await connection.send(get(f"/result/{accepted.task_id()}?wait=60"))
+                answer = await connection.submit_and_wait(post_image("/predict/", image))
                 assert answer.job_status() == "completed", answer.body
                 jobs += 1
 

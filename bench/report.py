@@ -1,4 +1,4 @@
-"""How figures are kept: with the machine, the versions and the command beside them."""
+"""Sums figures up, and saves them with the machine, the versions and the command beside them."""
 
 from __future__ import annotations
 
@@ -58,26 +58,18 @@ def describe_machine() -> dict[str, Any]:
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Median, with the smallest and the largest behind it."""
+    """The median, then the smallest and the largest in brackets."""
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
-
-
-def cpu_seconds(*pids: int) -> float:
-    """User and system time of processes so far."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Linear between the two nearest of at least two values."""
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def _arguments() -> list[str]:
-    """Of this command; a path is named by its last part."""
+    """Arguments of this command; of a path only the last part."""
     return [Path(part).name if "/" in part else part for part in sys.argv[1:]]
 
 

@@ -1,4 +1,4 @@
-"""Jobs a second against the number of pool processes, with a detector of fixed latency.
+"""Measures jobs a second against the number of pool processes, with a detector of fixed latency.
 
     python -m bench.scaling
 
@@ -25,13 +25,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from bench.report import cpu_seconds, save, spread
-from tests.support.http_load import Connection, get, post_image
-from tests.support.images import encoded
-from tests.support.stack import Stack, pool_pids
+from bench.report import save, spread
+from tests.support.http_load import Connection, post_image
+from tests.support.images import noise_jpeg
+from tests.support.processes import cpu_seconds, pool_pids
+from tests.support.stack import Stack
 
 REPLICA = 2
 """Processes of one of several workers, the default of `WORKER_CONCURRENCY`."""
@@ -90,13 +88,8 @@ def main() -> None:
 
 
 def picture(size_bytes: int) -> bytes:
-    """A JPEG of about this size."""
     side = int((size_bytes * 2.5) ** 0.5)
-    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    return min(
-        (encoded(Image.fromarray(noise), "JPEG", quality=quality) for quality in range(5, 60, 3)),
-        key=lambda data: abs(len(data) - size_bytes),
-    )
+    return noise_jpeg(side, side, size_bytes)
 
 
 def one_worker(
@@ -133,8 +126,7 @@ def several_workers(
 
 def stack_in(folder: str, arguments: argparse.Namespace) -> Stack:
     stack = Stack(Path(folder), SIMULATED_MS=str(arguments.latency_ms), RESULT_TTL_SECONDS="30")
-    stack.redis.start()
-    stack.gateway = stack.start_gateway()
+    stack.start(workers=0)
     return stack
 
 
@@ -151,19 +143,11 @@ def measure(
     arguments: argparse.Namespace,
 ) -> Point:
     children = [pid for worker in workers for pid in pool_pids(worker)]
-    pids = dict(
-        zip(
-            PARTS,
-            (
-                [stack.gateway.pid],
-                [stack.redis.pid],
-                [worker.pid for worker in workers],
-                children,
-                [os.getpid()],
-            ),
-            strict=True,
-        )
+    groups = (
+        *([stack.gateway.pid], [stack.redis.pid], [worker.pid for worker in workers]),
+        *(children, [os.getpid()]),
     )
+    pids = dict(zip(PARTS, groups, strict=True))
     # Enough that a process that is done always finds the next job waiting.
     clients = point.processes * 2 + 4
     counted = asyncio.run(
@@ -195,8 +179,7 @@ async def load(
         nonlocal done
         async with Connection("127.0.0.1", port) as connection:
             while not stopping:
-                accepted = await connection.send(request)
-                answer = await connection.send(get(f"/result/{accepted.task_id()}?wait=60"))
+                answer = await connection.submit_and_wait(request)
                 assert answer.job_status() == "completed", answer.body[:500]
                 done += 1
 

@@ -1,4 +1,4 @@
-"""An hour scaled down: many small jobs through the stack with a no-op detector, memory watched.
+"""Sends many small jobs through a stack with a no-op detector, and checks that no memory grows.
 
     python -m bench.soak --jobs 20000
 
@@ -20,7 +20,8 @@ import httpx
 import redis
 
 from tests.support.images import encoded, noise
-from tests.support.stack import Stack, pool_pids, wait_until
+from tests.support.processes import mapped_mib, pool_pids
+from tests.support.stack import Stack, wait_until
 
 GROWTH = 1.05
 WARM_UP_JOBS = 2000
@@ -38,18 +39,19 @@ def main() -> int:
         tempfile.TemporaryDirectory() as folder,
         Stack(Path(folder), RESULT_TTL_SECONDS=str(RESULT_TTL_SECONDS)) as stack,
     ):
-        stack.redis.start()
-        gateway = stack.start_gateway()
-        worker = stack.start_worker(app="tests.support.simulated_app")
-        stack.wait_ready(processes=2)
+        stack.start(app="tests.support.simulated_app")
+        (worker,) = stack.workers
         processes = {
-            "gateway": [gateway.pid],
+            "gateway": [stack.gateway.pid],
             "worker": [worker.pid, *pool_pids(worker)],
         }
         store = redis.Redis(port=stack.redis.port)
 
         def measure() -> dict[str, float]:
-            sizes = {name: sum(map(proportional_mib, pids)) for name, pids in processes.items()}
+            sizes = {
+                name: sum(mapped_mib(pid)["pss"] for pid in pids)
+                for name, pids in processes.items()
+            }
             sizes["Redis"] = store.info("memory")["used_memory"] / 2**20
             return sizes
 
@@ -101,13 +103,13 @@ def drain(store: redis.Redis, jobs: int) -> None:
 
 
 def all_expired(store: redis.Redis) -> bool:
-    """No key of a job is left, nor the memory of one: KEYS hides what has expired and is still
-    to be swept, DBSIZE does not."""
+    """Whether no key of a job is left, nor its memory: KEYS hides what has expired and is not yet
+    swept, DBSIZE does not."""
     return left_over(store) == set() and store.dbsize() == len(store.keys("*"))
 
 
 def left_over(store: Any) -> set[bytes]:
-    """Keys that belong to jobs; kombu's and the workers' own are not among them."""
+    """Keys that belong to jobs, which leaves out those of kombu and of the workers."""
     return {
         key
         for key in store.keys("*")
@@ -115,22 +117,6 @@ def left_over(store: Any) -> set[bytes]:
         and not key.startswith((b"_kombu", b"yolo:probe", b"yolo.probe"))
         and b"pidbox" not in key
     }
-
-
-def resident_mib(pid: int) -> float:
-    """Resident set of one process."""
-    return _kib(f"/proc/{pid}/status", "VmRSS:") / 1024
-
-
-def proportional_mib(pid: int) -> float:
-    """Proportional set: a page that forked processes share is divided among them, so the sum over
-    a worker is the memory it takes."""
-    return _kib(f"/proc/{pid}/smaps_rollup", "Pss:") / 1024
-
-
-def _kib(path: str, name: str) -> int:
-    line = next(line for line in Path(path).read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How long a submit takes while 32 clients keep the workers busy.
+"""Measures how long a submit takes while 32 clients keep the workers busy.
 
     python -m bench.submit_latency --weights yolov8n.pt
 
-Beside the gateway run two endpoints (bench/bare_app.py): one only reads the upload, one puts it
-into the same Redis before it answers, the least that a gateway can do that loses nothing. A client
-sends the same photograph to all three in turn, while 32 others send, wait and send again.
+Beside the gateway run two endpoints (bench/bare_app.py). One only reads the upload. The other also
+stores it in the same Redis before it answers, the least that a gateway which loses nothing can do.
+A client sends the same photograph to all three in turn, while 32 others send, wait and send again.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import httpx
-
 from bench.report import percentile, save
-from tests.support.http_load import Connection, get, post_form
+from tests.support.http_load import Connection, post_form
 from tests.support.images import photograph
-from tests.support.stack import ROOT, Stack, free_port, wait_until
+from tests.support.stack import ROOT, Stack, answers, free_port, wait_until
 
 CLIENTS = 32
 SAMPLES = 400
@@ -45,10 +43,10 @@ def main() -> None:
         "| --- | --- | --- | --- | --- |",
     ]
     for number, run in enumerate(runs, 1):
-        for name, share in (("p50", 0.5), ("p99", 0.99)):
-            read, store, submit = (percentile(run[way], share) for way in WAYS)
+        for percent in (50, 99):
+            read, store, submit = (percentile(run[way], percent) for way in WAYS)
             lines.append(
-                f"| {number} | {name} | {read:.1f} | {store:.1f} ({store / read:.2f}) "
+                f"| {number} | p{percent} | {read:.1f} | {store:.1f} ({store / read:.2f}) "
                 f"| {submit:.1f} ({submit / read:.2f}) |"
             )
     save("submit_latency", {"milliseconds": runs}, lines)
@@ -66,14 +64,8 @@ def measure(weights: str) -> dict[str, list[float]]:
             *(sys.executable, "-m", "uvicorn", "bench.bare_app:app"),
             *("--port", str(port), "--log-level", "warning"),
         )
-
-        def up() -> bool:
-            try:
-                return httpx.get(f"http://127.0.0.1:{port}/docs").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        wait_until(up, seconds=30, what="the bare endpoints are up")
+        url = f"http://127.0.0.1:{port}/docs"
+        wait_until(lambda: answers(url), seconds=30, what="the bare endpoints are up")
         return asyncio.run(sample(stack.port, port))
 
 
@@ -91,8 +83,7 @@ async def sample(gateway: int, bare: int) -> dict[str, list[float]]:
     async def client() -> None:
         async with Connection("127.0.0.1", gateway) as connection:
             while not done.is_set():
-                accepted = await connection.send(request)
-                await connection.send(get(f"/result/{accepted.task_id()}?wait=60"))
+                await connection.submit_and_wait(request)
 
     async def probe() -> None:
         await asyncio.sleep(3)  # until the workers are busy and all is warm

@@ -1,10 +1,10 @@
-"""Images a second through the whole stack, against the machine's limit and what else one could use.
+"""Measures images a second through the whole stack, beside the machine's limit and other designs.
 
     python -m bench.throughput --weights yolov8n.pt --seconds 15 --repeats 3
 
 Systems: the limit (bench/limit.py), the tutorial design (bench/tutorial_app.py), LitServe where it
 is installed (bench/litserve_app.py), and yolo-queue. They take turns, so that a slow minute of the
-machine hits all of them. Everything shares the same cores, the load generator included.
+machine hits all of them. Everything shares the same cores, the load generator as well.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import httpx
 from PIL import Image
 
 from bench import limit
 from bench.report import earlier, save, spread
 from tests.support.http_load import Connection, get, post_form, post_image
 from tests.support.images import encoded, photograph
-from tests.support.stack import ROOT, Stack, free_port, wait_until
+from tests.support.stack import ROOT, Stack, answers, free_port, wait_until
 
 SIZES = ("small", "12 MP")
 CLIENTS = 8
@@ -41,7 +40,7 @@ RUNTIMES = {
     "OpenVINO, auto": {"YOLO_RUNTIME": "openvino", "YOLO_PRECISION": "auto"},
 }
 PUBLISHED_TUTORIAL = "PyTorch"
-"""The tutorial design is measured as it is published; with another runtime it is another design."""
+"""The tutorial design is measured as published; with another runtime it would be another one."""
 
 Rates = dict[str, dict[str, list[float]]]
 Client = Callable[[Connection, bytes], Awaitable[str]]
@@ -132,7 +131,7 @@ class Bench:
     def _ours(self) -> float:
         with Stack(self._folder / "ours", **self._environment) as stack:
             stack.start()
-            return asyncio.run(load(stack.port, self._images, self._seconds, submit_and_wait))
+            return self._load(stack.port, submit_and_wait)
 
     def _tutorial(self) -> float:
         port = free_port()
@@ -144,8 +143,7 @@ class Bench:
 
     def _litserve(self) -> float:
         port = free_port()
-        self._environment["LITSERVE_PORT"] = str(port)
-        command = (sys.executable, "-m", "bench.litserve_app")
+        command = (sys.executable, "-m", "bench.litserve_app", str(port))
         return self._other("litserve", command, port, "/health", answer_at_once)
 
     def _other(
@@ -154,23 +152,29 @@ class Bench:
         with Stack(self._folder / name, **self._environment) as stack:
             stack.folder.mkdir()
             server = stack.spawn(name, *command)
-
-            def up() -> bool:
-                try:
-                    answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5)
-                except httpx.TransportError:
-                    return False
-                return answer.status_code == 200
-
+            url = f"http://127.0.0.1:{port}{path}"
             try:
-                wait_until(up, seconds=120, what=f"{name} is up")
-                return asyncio.run(load(port, self._images, self._seconds, client))
+                wait_until(lambda: answers(url), seconds=120, what=f"{name} is up")
+                return self._load(port, client)
             finally:
                 os.killpg(server.pid, signal.SIGKILL)  # LitServe's processes outlive their server
 
+    def _load(self, port: int, client: Client) -> float:
+        took = asyncio.run(
+            closed_loop(
+                port,
+                self._images,
+                client,
+                clients=CLIENTS,
+                warm_up=WARM_UP_SECONDS,
+                seconds=self._seconds,
+            )
+        )
+        return len(took) / self._seconds
+
 
 async def submit_and_wait(connection: Connection, image: bytes) -> str:
-    """The image as the body of a request that is held until the result is there."""
+    """Send the image as the body of a request that is held until its result is there."""
     return (await connection.send(post_image("/predict/", image, "Prefer: wait=60"))).job_status()
 
 
@@ -187,23 +191,25 @@ async def answer_at_once(connection: Connection, image: bytes) -> str:
     return (await connection.send(post_form("/predict", image))).job_status()
 
 
-async def load(port: int, images: list[bytes], seconds: float, client: Client) -> float:
-    """Closed loop: each client sends a picture, has its result, sends the next. The first seconds
-    do not count."""
-    done = 0
-    begin = time.monotonic() + WARM_UP_SECONDS
+async def closed_loop(
+    port: int, images: list[bytes], client: Client, *, clients: int, warm_up: float, seconds: float
+) -> list[float]:
+    """Each client sends a picture, has its result, and sends the next. Returns how long each job
+    took that ended within the `seconds` after the warm-up."""
+    took: list[float] = []
+    begin = time.monotonic() + warm_up
 
     async def stream(number: int) -> None:
-        nonlocal done
         async with Connection("127.0.0.1", port) as connection:
-            while time.monotonic() < begin + seconds:
+            while (sent := time.monotonic()) < begin + seconds:
                 status = await client(connection, images[number % len(images)])
                 assert status == "completed", status
-                done += begin <= time.monotonic() <= begin + seconds
+                if begin <= time.monotonic() <= begin + seconds:
+                    took.append(time.monotonic() - sent)
                 number += 1
 
-    await asyncio.gather(*(stream(number) for number in range(CLIENTS)))
-    return done / seconds
+    await asyncio.gather(*(stream(number) for number in range(clients)))
+    return took
 
 
 def table(figures: dict[str, Rates]) -> list[str]:

@@ -1,12 +1,11 @@
-"""The design that most tutorials end with: FastAPI, a dict of results, one background thread.
+"""Serves YOLO as most tutorials end: FastAPI, a dict of results, one background thread.
 
-Written by us as they have it, to compare with; see bench/throughput.py.
+Written by us in their style, to compare with in bench/throughput.py.
 """
 
 from __future__ import annotations
 
 import base64
-import os
 import queue
 import threading
 import uuid
@@ -17,13 +16,15 @@ import numpy as np
 from fastapi import FastAPI, UploadFile
 from ultralytics import YOLO
 
+from shared.settings import Settings
+
 app = FastAPI()
 results: dict[str, dict[str, Any]] = {}
 todo: queue.Queue[tuple[str, bytes]] = queue.Queue()
 
 
 def work() -> None:
-    model = YOLO(os.environ["YOLO_MODEL"])
+    model = YOLO(Settings().yolo_model)
     while True:
         task_id, data = todo.get()
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

@@ -1,9 +1,9 @@
-"""Many clients that wait for their jobs, and how right the promised times are.
+"""Measures what many waiting clients cost the gateway, and how right its estimates are.
 
     python -m bench.waiters --clients 1000
 
-Detectors are simulated (fixed latency): what is measured is the gateway, its memory and CPU with
-all clients on `/events`, and the estimate each job was given against what happened to it.
+The detector only sleeps. What is measured: memory and CPU of the gateway with all clients on
+`/events`, and each job's estimates against what happened to it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pathlib import Path
 
 import httpx
 
-from bench.soak import resident_mib
+from bench.report import percentile
 from tests.support.images import encoded, noise
+from tests.support.processes import cpu_seconds, resident_mib
 from tests.support.stack import Stack
 
 SIMULATED_MS = 50
@@ -30,10 +31,10 @@ PROCESSES = 2
 
 @dataclass
 class Outcome:
-    """Of one run; times in seconds."""
+    """What one run measured; times in seconds."""
 
     promised: list[tuple[float, float]] = field(default_factory=list)
-    """(estimate while queued, what was left in truth), for every estimate that was sent."""
+    """(estimate while queued, time that was really left), for every estimate that was sent."""
     events: int = 0
     unfinished: int = 0
 
@@ -48,12 +49,10 @@ def main() -> int:
             Path(folder), SIMULATED_MS=str(SIMULATED_MS), WORKER_CONCURRENCY=str(PROCESSES)
         ) as stack,
     ):
-        stack.redis.start()
-        gateway = stack.start_gateway()
-        stack.start_worker(app="tests.support.simulated_app")
-        stack.wait_ready(processes=PROCESSES)
-        before = resident_mib(gateway.pid)
-        outcome, seconds, cpu, peak = asyncio.run(run(stack, gateway.pid, arguments.clients))
+        stack.start(app="tests.support.simulated_app")
+        pid = stack.gateway.pid
+        before = resident_mib(pid)
+        outcome, seconds, cpu, peak = asyncio.run(run(stack, pid, arguments.clients))
     errors = [abs(left - estimate) for estimate, left in outcome.promised]
     relative = [abs(left - estimate) / left for estimate, left in outcome.promised if left > 2]
     print(f"{arguments.clients} clients on /events for {seconds:.0f} s, {outcome.events} events")
@@ -61,7 +60,7 @@ def main() -> int:
     print(f"({(peak - before) * 1024 / arguments.clients:.0f} KiB each)")
     print(f"gateway: {cpu / seconds:.0%} of a core while they wait")
     print(f"estimates: {len(errors)}; off by p50 {statistics.median(errors):.2f} s,", end=" ")
-    print(f"p95 {statistics.quantiles(errors, n=20)[-1]:.2f} s;", end=" ")
+    print(f"p95 {percentile(errors, 95):.2f} s;", end=" ")
     print(f"of those above 2 s, by p50 {statistics.median(relative):.1%}")
     return 1 if outcome.unfinished else 0
 
@@ -101,11 +100,6 @@ async def watch(client: httpx.AsyncClient, task_id: str, outcome: Outcome) -> No
     ended = time.monotonic()
     outcome.unfinished += status != "completed"
     outcome.promised += [(estimate, ended - at) for at, estimate in estimates]
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / 100
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fixtures that several layers share: one embedded Redis, one running stack."""
+"""Fixtures of several layers: one embedded Redis, one running service."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedR
 
 @pytest.fixture
 def settings(redis_server: EmbeddedRedis) -> Settings:
-    """Settings on an empty embedded Redis."""
+    """Settings for an empty embedded Redis."""
     with redis.Redis(port=redis_server.port) as client:
         client.flushall()
     return Settings(redis_url=redis_server.url, yolo_model=str(DEMO_MODEL))
@@ -31,7 +31,7 @@ def settings(redis_server: EmbeddedRedis) -> Settings:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole service with the demo model; leave it as it was found."""
+    """The whole service with the demo model. Tests leave it as they found it."""
     with Stack(tmp_path_factory.mktemp("stack")) as running:
         yield running.start()
 

@@ -25,9 +25,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         RATE_LIMIT="20/minute",
         CORS_ORIGINS="https://lab.example",
     ) as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
-        yield stack
+        yield stack.start(workers=0)
 
 
 def as_client(stack: Stack, key: str | None, header: str = "X-API-Key") -> httpx.Client:
@@ -44,7 +42,7 @@ def as_client(stack: Stack, key: str | None, header: str = "X-API-Key") -> httpx
         (None, ""),
     ],
 )
-def test_no_or_a_wrong_key_is_refused(guarded: Stack, header: str | None, value: str) -> None:
+def test_a_missing_or_wrong_key_is_refused(guarded: Stack, header: str | None, value: str) -> None:
     with httpx.Client(base_url=guarded.url, headers={header: value} if header else {}) as client:
         for method, path in (("POST", "/predict/"), ("GET", "/result/x"), ("GET", "/queue")):
             answer = client.request(method, path, content=IMAGE if method == "POST" else None)
@@ -117,9 +115,7 @@ def test_no_secret_is_in_a_log(guarded: Stack) -> None:
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Without keys, so that clients are told apart by their address."""
     with Stack(tmp_path_factory.mktemp("limited"), RATE_LIMIT="5/hour") as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
-        yield stack
+        yield stack.start(workers=0)
 
 
 def test_each_image_of_a_batch_counts(limited: Stack) -> None:
@@ -133,7 +129,7 @@ def test_each_image_of_a_batch_counts(limited: Stack) -> None:
         assert client.get("/queue").json()["depth"] == 3
 
 
-def test_nobody_is_believed_who_says_he_is_another(limited: Stack) -> None:
+def test_a_forwarded_address_is_not_believed_by_default(limited: Stack) -> None:
     with httpx.Client(base_url=limited.url, timeout=30) as client:
         statuses = {
             client.post(
@@ -144,10 +140,9 @@ def test_nobody_is_believed_who_says_he_is_another(limited: Stack) -> None:
     assert 429 in statuses, "from loopback, too"
 
 
-def test_a_proxy_that_is_trusted_names_the_client(tmp_path: Path) -> None:
+def test_a_trusted_proxy_names_the_client(tmp_path: Path) -> None:
     with Stack(tmp_path, RATE_LIMIT="2/hour", TRUSTED_PROXIES="127.0.0.0/8") as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
+        stack.start(workers=0)
         with httpx.Client(base_url=stack.url, timeout=30) as client:
 
             def status(forwarded: str) -> int:
@@ -160,7 +155,7 @@ def test_a_proxy_that_is_trusted_names_the_client(tmp_path: Path) -> None:
             assert status("203.0.113.9, 203.0.113.1") == 429
 
 
-def test_a_proxy_is_named_by_its_address(tmp_path: Path) -> None:
+def test_trusted_proxies_must_be_addresses(tmp_path: Path) -> None:
     for wrong in ("*", "proxy.example"):
         stack = Stack(tmp_path, TRUSTED_PROXIES=wrong)
         gateway = stack.spawn("api", sys.executable, "-m", "api")

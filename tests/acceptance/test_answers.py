@@ -1,4 +1,4 @@
-"""Answers without polling: held answers, events, cancelling, batches and forms."""
+"""Held answers, events, cancelling, batches and result formats."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.test_http import problem
-from tests.support.client import submit, wait_for
+from tests.support.client import problem, submit, wait_for
 from tests.support.images import encoded, noise, sample
 from tests.support.metrics import samples, scrape, value
 from tests.support.stack import Stack, wait_until
@@ -31,9 +30,7 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         MAX_BATCH_FILES="4",
         WORKER_CONCURRENCY="1",
     ) as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
-        yield stack
+        yield stack.start(workers=0)
 
 
 @pytest.fixture
@@ -197,7 +194,7 @@ def test_a_batch_is_refused_whole(idle_client: httpx.Client) -> None:
         idle_client.delete(f"/result/{task_id}")
 
 
-def test_other_forms_of_a_result(client: httpx.Client, idle_client: httpx.Client) -> None:
+def test_other_formats_of_a_result(client: httpx.Client, idle_client: httpx.Client) -> None:
     job = wait_for(client, submit(client, sample())["task_id"])
     link = job["links"]["self"]
     first = job["detections"][0]
@@ -238,7 +235,7 @@ def test_a_result_can_be_cached_and_a_job_under_way_cannot(
     idle_client.delete(waiting)
 
 
-def test_a_stopping_gateway_lets_its_waiters_go(tmp_path: Any) -> None:
+def test_a_stopping_gateway_answers_its_waiters(tmp_path: Any) -> None:
     with Stack(tmp_path) as stack:
         stack.redis.start()
         gateway = stack.start_gateway()

@@ -27,9 +27,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         MAX_GATEWAY_UPLOAD_BYTES=str(LIMIT),
         MAX_CLIENT_UPLOAD_BYTES=str(LIMIT // 2),
     ) as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
-        yield stack
+        yield stack.start(workers=0)
 
 
 @pytest.fixture
@@ -68,7 +66,7 @@ def held_bytes(client: httpx.Client) -> int:
     return int(float(found.group(1)))
 
 
-def test_silent_bodies_keep_nobody_out_and_end(
+def test_silent_bodies_time_out_and_block_nobody(
     gateway: Stack, alice: httpx.Client, bob: httpx.Client
 ) -> None:
     announced = f"Content-Length: {LIMIT // 2}"
@@ -85,7 +83,7 @@ def test_silent_bodies_keep_nobody_out_and_end(
     assert held_bytes(alice) == 0
 
 
-def test_a_body_that_drips_is_ended(gateway: Stack, alice: httpx.Client) -> None:
+def test_a_dripping_body_is_cut_off(gateway: Stack, alice: httpx.Client) -> None:
     answer = b""
     with silent(gateway, "/predict/", "Content-Length: 100000", "image/png") as connection:
         connection.settimeout(0.2)
@@ -123,7 +121,7 @@ def test_one_client_cannot_take_all_of_the_memory(
     assert held_bytes(bob) == 0
 
 
-def test_a_batch_says_how_large_it_may_be(alice: httpx.Client) -> None:
+def test_a_batch_that_is_too_large_is_told_the_limit(alice: httpx.Client) -> None:
     files = [("files", LARGE)] * 3
     answer = alice.post("/predict/batch", files=files)
     assert answer.status_code == 413

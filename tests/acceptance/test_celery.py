@@ -15,7 +15,8 @@ from shared.errors import InvalidTask
 from shared.settings import Settings
 from tests.support.client import wait_for
 from tests.support.images import encoded, noise, photograph
-from tests.support.stack import Stack, free_port, pool_pids, wait_until
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, free_port, wait_until
 from worker.app import create_app
 
 
@@ -62,9 +63,7 @@ def test_a_producer_without_a_gateway(stack: Stack, client: httpx.Client) -> Non
     assert "detections" in celery(stack, "result", task_id)
 
 
-def test_an_inline_task_that_makes_no_sense_fails_and_harms_nobody(
-    stack: Stack, client: httpx.Client
-) -> None:
+def test_an_invalid_inline_task_fails_alone(stack: Stack, client: httpx.Client) -> None:
     app = create_app(Settings(redis_url=stack.redis.url))
     for arguments in (
         {"image": "not base64!"},

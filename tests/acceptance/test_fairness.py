@@ -1,4 +1,4 @@
-"""One client's backlog does not make another wait behind all of it; measured on real workers."""
+"""A client's backlog does not hold up another client's image, measured on real workers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ def test_a_single_image_passes_a_long_backlog(tmp_path: Path) -> None:
         WORKER_CONCURRENCY=str(PROCESSES),
         SIMULATED_MS="20",
     ) as stack:
-        stack.redis.start()
-        stack.start_gateway()
+        stack.start(workers=0)
         heavy = httpx.Client(base_url=stack.url, headers={"X-API-Key": "heavy"}, timeout=30)
         light = httpx.Client(base_url=stack.url, headers={"X-API-Key": "light"}, timeout=30)
         with heavy, light, redis.Redis(port=stack.redis.port) as store:

@@ -1,4 +1,4 @@
-"""More than there is room for: refused in words, memory bounded, nothing that was accepted lost."""
+"""A flood of uploads is refused in words, takes bounded memory, and loses no accepted job."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from pathlib import Path
 import httpx
 import redis
 
-from bench.soak import resident_mib
 from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise, sample
+from tests.support.processes import resident_mib
 from tests.support.stack import Stack
 
 MIB = 1 << 20
 REDIS_LIMIT = 128 * MIB
 
 
-def test_a_flood_of_large_images_meets_bounds_everywhere(tmp_path: Path) -> None:
+def test_a_flood_of_large_images_takes_bounded_memory(tmp_path: Path) -> None:
     large = encoded(noise(2000, 1500), "JPEG", quality=95)
     assert len(large) > 2 * MIB
     budget = 8 * len(large)
     with Stack(tmp_path, MAX_GATEWAY_UPLOAD_BYTES=str(budget), WORKER_CONCURRENCY="1") as stack:
         stack.redis.max_bytes = REDIS_LIMIT
-        stack.redis.start()
-        gateway = stack.start_gateway()
-        before = resident_mib(gateway.pid)
+        stack.start(workers=0)
+        before = resident_mib(stack.gateway.pid)
         answers: list[httpx.Response] = []
         peak = before
 
@@ -44,7 +43,7 @@ def test_a_flood_of_large_images_meets_bounds_everywhere(tmp_path: Path) -> None
             thread.start()
         while any(thread.is_alive() for thread in threads):
             threads[0].join(timeout=0.1)
-            peak = max(peak, resident_mib(gateway.pid))
+            peak = max(peak, resident_mib(stack.gateway.pid))
         accepted = [answer.json()["task_id"] for answer in answers if answer.status_code == 201]
         refused = [answer for answer in answers if answer.status_code != 201]
         assert accepted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import subprocess
@@ -17,7 +16,9 @@ from shared.errors import UndecodableImage, UploadError
 from shared.image_header import check_file
 from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise, quadrants, sample
-from tests.support.stack import Stack, pool_pids
+from tests.support.machine import environment
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack
 from worker.model.images import decode
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
@@ -47,7 +48,7 @@ def mutations(data: bytes, source: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_checks_and_decoder_only_ever_refuse_in_words(form: str) -> None:
+def test_checks_and_decoder_raise_only_their_own_errors(form: str) -> None:
     source = random.Random(f"{form}-1")
     original = encoded(quadrants(96, 64), form)
     refused = 0
@@ -62,7 +63,7 @@ def test_checks_and_decoder_only_ever_refuse_in_words(form: str) -> None:
     assert 0 < refused < CASES, "some mutations are harmless, some are not"
 
 
-def test_mutated_uploads_leave_the_service_as_it_was(stack: Stack, client: httpx.Client) -> None:
+def test_mutated_uploads_do_the_service_no_harm(stack: Stack, client: httpx.Client) -> None:
     source = random.Random(7)
     workers = pool_pids(stack.workers[0])
     originals = [encoded(noise(64, 48), form) for form in FORMATS]
@@ -95,7 +96,7 @@ def test_the_http_surface_against_its_own_document(stack: Stack, tmp_path: Path)
             *("--request-timeout", "20", "--workers", "2"),
         ],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        env=environment(PYTHONWARNINGS="ignore"),
         capture_output=True,
         text=True,
         timeout=170,

@@ -12,23 +12,12 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.support.client import submit, wait_for
-from tests.support.images import encoded, noise, photograph, sample
+from tests.support.client import problem, submit, wait_for
+from tests.support.images import encoded, noise, photograph, sample, undecodable
 from tests.support.stack import ROOT, Stack
 from tests.unit.test_image_header import png_declaring
 
 RFC3339 = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
-
-
-def problem(answer: httpx.Response, status: int, code: str) -> dict[str, object]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body = answer.json()
-    assert body["status"] == status
-    assert body["code"] == code
-    assert body["title"]
-    assert body["detail"]
-    return dict(body)
 
 
 def iou(a: list[float], b: list[float]) -> float:
@@ -195,9 +184,7 @@ def test_unknown_paths_ids_and_methods(client: httpx.Client) -> None:
 
 
 def test_an_image_that_cannot_be_decoded_fails_the_job(client: httpx.Client) -> None:
-    data = bytearray(encoded(noise(100, 80), "PNG"))
-    data[60:-60] = bytes(len(data) - 120)  # a sound header over rubbish
-    job = wait_for(client, submit(client, bytes(data))["task_id"])
+    job = wait_for(client, submit(client, undecodable())["task_id"])
     assert job["status"] == "failed"
     assert job["error"]["code"] == "image_undecodable"
     assert job["error"]["retryable"] is False

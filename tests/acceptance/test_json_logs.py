@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.chaos.cases import broken_case, poison_case
 from tests.support.client import submit, wait_for
-from tests.support.images import encoded, noise, sample
-from tests.support.stack import Stack, pool_pids, wait_until
+from tests.support.images import encoded, noise, sample, undecodable
+from tests.support.poison import poison
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, wait_until
 
 WEBHOOKS = {
     "WEBHOOK_SECRET": "whsec_" + base64.b64encode(b"a secret of thirty-two bytes ...").decode(),
@@ -27,8 +28,7 @@ WEBHOOKS = {
 @pytest.fixture(scope="module")
 def logging_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("logs"), LOG_FORMAT="json", **WEBHOOKS) as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
+        stack.start(workers=0)
         # As the README says it, not quiet, and with what the chaos images do.
         stack.workers = [
             stack.spawn("worker", sys.executable, "-m", "celery", "-A", "tests.chaos.app", "worker")
@@ -62,9 +62,9 @@ def test_every_line_is_json_and_knows_its_job(logging_stack: Stack) -> None:
     with httpx.Client(base_url=stack.url, timeout=30) as client:
         jobs = {
             "good": submit(client, sample()),
-            "broken": submit(client, broken_case(1).image),
+            "broken": submit(client, undecodable(1)),
             "corrupt": submit(client, corrupt_jpeg()),
-            "raise": submit(client, poison_case("raise").image),
+            "raise": submit(client, poison("raise")),
             "hooked": submit(client, sample(), webhook_url="http://127.0.0.1:9/"),
         }
         ended = {name: wait_for(client, job["task_id"], seconds=60) for name, job in jobs.items()}
@@ -114,7 +114,7 @@ def test_every_line_is_json_and_knows_its_job(logging_stack: Stack) -> None:
         ({"YOLO_DEVICE": "cuda:7"}, "does not load on cuda:7"),
     ],
 )
-def test_last_words_are_json_too(
+def test_a_failed_start_logs_json_too(
     logging_stack: Stack, environment: dict[str, str], message: str
 ) -> None:
     name = f"worker-{next(iter(environment)).lower()}"

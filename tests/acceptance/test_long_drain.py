@@ -6,28 +6,23 @@ from pathlib import Path
 
 import httpx
 
-from tests.chaos.app import SLOW_SECONDS
-from tests.chaos.cases import poison_case
-from tests.chaos.faults import WORKER_APP
 from tests.support.client import submit, wait_for
+from tests.support.poison import SLOW_SECONDS, poison
 from tests.support.stack import Stack, wait_until
 
 
-def test_it_finishes_the_job_and_nobody_else_starts_it(tmp_path: Path) -> None:
+def test_a_stopping_worker_finishes_its_long_job_alone(tmp_path: Path) -> None:
     with (
         Stack(tmp_path, WORKER_CONCURRENCY="1") as stack,
         httpx.Client(base_url=stack.url, timeout=30) as client,
     ):
-        stack.redis.start()
-        stack.start_gateway()
-        stopping = stack.start_worker(app=WORKER_APP)
-        stack.wait_ready(processes=1)
-        task_id = submit(client, poison_case("slow").image)["task_id"]
+        (stopping,) = stack.start(app="tests.chaos.app").workers
+        task_id = submit(client, poison("slow"))["task_id"]
         link = f"/result/{task_id}"
         wait_until(
             lambda: client.get(link).json()["status"] == "processing", seconds=10, what="it runs"
         )
-        stack.start_worker(app=WORKER_APP)  # which would take it if its lease ran out
+        stack.start_worker(app="tests.chaos.app")  # which would take it if its lease ran out
         stack.wait_ready(processes=2)
         stopping.terminate()
         assert stopping.wait(timeout=SLOW_SECONDS + 30) == 0

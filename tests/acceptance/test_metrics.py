@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-
-from tests.chaos.cases import broken_case
-from tests.support.client import submit, wait_for
-from tests.support.images import encoded, noise, sample
-from tests.support.metrics import counters, samples, scrape, value
-from tests.support.stack import Stack, free_port, pool_pids, wait_until
 from worker.process.counters import OUTCOMES, STAGES
+
+from tests.support.client import submit, wait_for
+from tests.support.images import encoded, noise, sample, undecodable
+from tests.support.metrics import counters, samples, scrape, value
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, free_port, wait_until
 
 WORKER_PORT = free_port()
 WORKER_URL = f"http://127.0.0.1:{WORKER_PORT}/metrics"
@@ -32,7 +32,7 @@ def client(measured: Stack) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_names_and_units(measured: Stack, client: httpx.Client) -> None:
+def test_metric_names_and_units(measured: Stack, client: httpx.Client) -> None:
     wait_for(client, submit(client, sample())["task_id"])
     for url in (f"{measured.url}/metrics", WORKER_URL):
         for family in scrape(url):
@@ -67,7 +67,7 @@ def test_every_job_is_counted_once_on_both_sides(measured: Stack, client: httpx.
     ids = [submit(client, image)["task_id"] for _ in range(12)]
     ids.append(submit(client, encoded(noise(64, 48), "JPEG"), annotate=False)["task_id"])
     jobs = [wait_for(client, task_id) for task_id in ids]
-    broken = submit(client, broken_case(1).image)["task_id"]
+    broken = submit(client, undecodable(1))["task_id"]
     assert wait_for(client, broken)["error"]["code"] == "image_undecodable"
     gateway, worker = both()
 
@@ -149,7 +149,7 @@ def test_labels_cannot_be_made_up(measured: Stack, client: httpx.Client) -> None
     }
 
 
-def test_a_held_answer_is_no_slow_answer(measured: Stack, client: httpx.Client) -> None:
+def test_held_answers_do_not_count_as_slow(measured: Stack, client: httpx.Client) -> None:
     task_id = submit(client, sample())["task_id"]
     wait_for(client, task_id)
     labels = {"method": "GET", "route": "/result/{task_id}"}
@@ -159,7 +159,7 @@ def test_a_held_answer_is_no_slow_answer(measured: Stack, client: httpx.Client) 
     assert value(samples(scrape(f"{measured.url}/metrics")), latencies, **labels) == before
 
 
-def test_a_killed_process_takes_no_count_with_it(measured: Stack, client: httpx.Client) -> None:
+def test_counters_survive_a_killed_process(measured: Stack, client: httpx.Client) -> None:
     """Killed again and again under a steady scrape: its successors fork from a parent that has the
     metrics thread, and every one of them must come up."""
     wait_for(client, submit(client, sample())["task_id"])

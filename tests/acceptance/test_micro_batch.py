@@ -12,11 +12,12 @@ import pytest
 import redis
 from PIL import Image
 
-from tests.chaos.cases import broken_case, poison_case
 from tests.support.client import submit, wait_for
-from tests.support.images import encoded, noise, photograph, sample
+from tests.support.images import encoded, noise, photograph, sample, undecodable
 from tests.support.metrics import samples, scrape, value
-from tests.support.stack import Stack, free_port, pool_pids, wait_until
+from tests.support.poison import poison
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, free_port, wait_until
 
 MOST = 4
 WORKER_PORT = free_port()
@@ -35,8 +36,7 @@ def batching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         SLOW_SECONDS="7",
         WORKER_METRICS_PORT=str(WORKER_PORT),
     ) as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
+        stack.start(workers=0)
         stack.workers = [stack.start_worker("w", app="tests.chaos.app")]
         stack.wait_ready()
         yield stack
@@ -125,9 +125,7 @@ def test_many_mixed_jobs_have_the_results_they_have_alone(
 
 def test_a_broken_image_fails_alone(batching: Stack, client: httpx.Client) -> None:
     before = counted()
-    jobs = ends(
-        client, together(batching, client, sample(), broken_case(1).image, sample(), sample())
-    )
+    jobs = ends(client, together(batching, client, sample(), undecodable(1), sample(), sample()))
     assert [job["status"] for job in jobs] == ["completed", "failed", "completed", "completed"]
     assert jobs[1]["error"]["code"] == "image_undecodable"
     assert {job["attempts"] for job in jobs} == {1}
@@ -135,7 +133,7 @@ def test_a_broken_image_fails_alone(batching: Stack, client: httpx.Client) -> No
 
 
 def test_an_image_that_raises_fails_alone(batching: Stack, client: httpx.Client) -> None:
-    jobs = ends(client, together(batching, client, sample(), poison_case("raise").image, sample()))
+    jobs = ends(client, together(batching, client, sample(), poison("raise"), sample()))
     assert [job["status"] for job in jobs] == ["completed", "failed", "completed"]
     assert [job["attempts"] for job in jobs] == [1, 2, 1], "its mates ran one by one"
     assert jobs[1]["error"]["code"] == "internal"
@@ -145,7 +143,7 @@ def test_a_killed_process_gives_back_its_batch_and_the_culprit_is_found(
     batching: Stack, client: httpx.Client, store: redis.Redis
 ) -> None:
     before = counted()
-    ids = together(batching, client, sample(), poison_case("kill").image, sample())
+    ids = together(batching, client, sample(), poison("kill"), sample())
     jobs = ends(client, ids, seconds=60)
     assert [job["status"] for job in jobs] == ["completed", "failed", "completed"]
     assert {job["attempts"] for job in jobs} == {2}, "it costs an innocent one attempt"
@@ -174,7 +172,7 @@ def test_mates_keep_their_leases_as_long_as_the_batch_takes(
     batching: Stack, client: httpx.Client, store: redis.Redis
 ) -> None:
     """Longer than a lease."""
-    ids = together(batching, client, sample(), poison_case("slow").image, sample())
+    ids = together(batching, client, sample(), poison("slow"), sample())
     for job in ends(client, ids):
         assert (job["status"], job["attempts"]) == ("completed", 1)
         assert events(store, job["task_id"]) == ["queued", "processing", "completed"]

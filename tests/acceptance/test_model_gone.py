@@ -1,4 +1,4 @@
-"""The weights vanish under a running worker, as when a network share is away."""
+"""The weights vanish under a running worker, as when a network share is down."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import httpx
 
 from tests.support.client import submit, wait_for
 from tests.support.images import sample
-from tests.support.stack import DEMO_MODEL, Stack, pool_pids, wait_until
+from tests.support.processes import pool_pids
+from tests.support.stack import DEMO_MODEL, Stack, wait_until
 
 
-def test_processes_that_have_the_model_go_on_and_the_others_come_back(tmp_path: Path) -> None:
+def test_only_new_processes_wait_while_the_weights_are_gone(tmp_path: Path) -> None:
     weights = tmp_path / "models" / "best.pt"
     weights.parent.mkdir()
     shutil.copy(DEMO_MODEL, weights)

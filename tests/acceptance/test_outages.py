@@ -1,4 +1,4 @@
-"""What a user meets while parts are away, and that they come back by themselves."""
+"""What users see while a part is down, and that every part recovers by itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise, sample
-from tests.support.stack import Stack, pool_pids, wait_until
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, wait_until
 
 IMAGE = encoded(noise(40, 30), "PNG")
 
@@ -146,7 +147,7 @@ def test_sigterm_drains_the_gateway(fragile: Stack) -> None:
         )
         assert answer.status_code == 201
         fragile.gateway.wait(timeout=30)
-        fragile.gateway = fragile.start_gateway()
+        fragile.start_gateway()
         assert wait_for(client, answer.json()["task_id"])["status"] == "completed"
 
 

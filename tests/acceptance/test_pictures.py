@@ -1,4 +1,4 @@
-"""Pictures as the world sends them, over HTTP, as form and as body: what is found in them."""
+"""Camera files and hostile files over HTTP, as form and as body, and what is found in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.support.camera_files import CameraFile, camera_files
 from tests.support.client import submit, wait_for
 from tests.support.hostile_files import hostile_files
 from tests.support.images import sample
-from tests.support.stack import Stack, pool_pids
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack
 from tests.unit.test_camera_files import NOT_SUPPORTED
 
 PICTURE = Image.open(io.BytesIO(sample())).convert("RGB")
@@ -78,7 +79,7 @@ def close(wanted: dict[str, Any], found: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("kept", [0.2, 0.5, 0.9])
 @pytest.mark.parametrize("name", ["jpeg-baseline", "heic-8-bit"])
-def test_a_picture_that_is_cut_short_is_refused_before_it_is_stored(
+def test_a_truncated_picture_is_refused_before_it_is_stored(
     client: httpx.Client, files: list[CameraFile], name: str, kept: float
 ) -> None:
     (file,) = (file for file in files if file.name == name)
@@ -112,7 +113,7 @@ def test_a_part_that_is_declared_to_be_no_image_is_refused(
 @pytest.mark.parametrize(
     "declared", ["", "application/octet-stream", "image/x-unknown", "IMAGE/png"]
 )
-def test_what_a_part_is_declared_to_be_is_else_left_to_the_file(
+def test_any_other_declared_type_gives_way_to_the_content(
     client: httpx.Client, declared: str
 ) -> None:
     answer = client.post("/predict/", files={"file": ("picture", sample(), declared)})
@@ -120,7 +121,7 @@ def test_what_a_part_is_declared_to_be_is_else_left_to_the_file(
     assert wait_for(client, answer.json()["task_id"])["status"] == "completed"
 
 
-def test_a_body_without_a_type_is_looked_at(client: httpx.Client) -> None:
+def test_a_body_without_a_type_is_recognised_by_its_content(client: httpx.Client) -> None:
     answer = client.post("/predict/", content=sample())
     assert answer.status_code == 201
     answer = client.post("/predict/", content=b"%PDF-1.7 no picture at all")
@@ -146,7 +147,7 @@ def test_hostile_files_end_as_refusals_or_as_jobs_and_no_process_dies(
     assert wait_for(client, submit(client, sample())["task_id"])["status"] == "completed"
 
 
-def test_a_heic_that_lies_about_its_size_is_an_error_of_its_own(client: httpx.Client) -> None:
+def test_a_heic_that_lies_about_its_size_fails_only_its_job(client: httpx.Client) -> None:
     """64 x 64 pixels declared, 8192 x 8192 coded in 15 KB: 400 MB once they are decoded."""
     bomb = dict(hostile_files(1000))["heic-small-ispe-8192-square-coded"]
     job = wait_for(client, submit(client, bomb)["task_id"])

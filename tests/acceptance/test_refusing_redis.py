@@ -1,4 +1,4 @@
-"""A Redis that is there and takes nothing, to a whole service: nobody ends, nothing is lost."""
+"""A Redis that refuses writes: no process of the service ends, and no job is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import redis
 
 from tests.support.client import submit, wait_for
 from tests.support.images import sample
-from tests.support.stack import Stack, pool_pids, wait_until
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, wait_until
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def said(service: Stack, text: str, times: int = 1) -> None:
     wait_until(lambda: service.logs().count(text) >= times, seconds=30, what=f"it says: {text}")
 
 
-def test_a_full_redis_ends_nobody(service: Stack) -> None:
+def test_a_full_redis_ends_no_process(service: Stack) -> None:
     (worker,) = service.workers
     with (
         redis.Redis(port=service.redis.port) as store,
@@ -53,7 +54,7 @@ def test_a_full_redis_ends_nobody(service: Stack) -> None:
         assert worker.poll() is None
 
 
-def test_a_redis_that_became_a_replica(service: Stack) -> None:
+def test_a_redis_that_became_a_replica_is_unavailable(service: Stack) -> None:
     """As with a full disk: it reads, and writes nothing."""
     (worker,) = service.workers
     with (

@@ -15,10 +15,11 @@ import pytest
 
 from shared.job.keys import TASK_NAME
 from shared.settings import Settings
-from tests.chaos.cases import broken_case, poison_case
 from tests.support.client import submit, wait_for
-from tests.support.images import encoded, noise, sample
-from tests.support.stack import Stack, pool_pids, wait_until
+from tests.support.images import encoded, noise, sample, undecodable
+from tests.support.poison import poison
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, wait_until
 from worker.app import create_app
 
 pytest.importorskip("opentelemetry.sdk")
@@ -42,11 +43,7 @@ def traced(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> It
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
         OTEL_BSP_SCHEDULE_DELAY="100",
     ) as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
-        stack.workers = [stack.start_worker(app="tests.chaos.app")]
-        stack.wait_ready(processes=2)
-        yield stack
+        yield stack.start(app="tests.chaos.app")
 
 
 @pytest.fixture
@@ -109,9 +106,7 @@ def test_a_clients_trace_is_continued(client: httpx.Client, collector: Collector
     assert spans[0].parent_id == "b7ad6b7169203331"
 
 
-def test_what_a_client_does_not_want_traced_is_not(
-    client: httpx.Client, collector: Collector
-) -> None:
+def test_an_unsampled_request_is_not_traced(client: httpx.Client, collector: Collector) -> None:
     headers = {"traceparent": "00-11f7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}
     unsampled = client.post("/predict/", files={"file": sample()}, headers=headers)
     wait_for(client, unsampled.json()["task_id"])
@@ -123,7 +118,7 @@ def test_attempts_after_a_loss_are_in_the_same_trace(
     client: httpx.Client, collector: Collector
 ) -> None:
     """Each of them came with a message that was made anew."""
-    task_id = submit(client, poison_case("raise").image)["task_id"]
+    task_id = submit(client, poison("raise"))["task_id"]
     assert wait_for(client, task_id)["error"]["code"] == "internal"
     spans = trace_of(collector, task_id, attempts=3)
     request = spans[0]
@@ -157,7 +152,7 @@ def test_a_killed_process_loses_its_span_and_no_more(
 
 
 def test_a_jobs_own_failure_is_on_its_span(client: httpx.Client, collector: Collector) -> None:
-    task_id = submit(client, broken_case(2).image)["task_id"]
+    task_id = submit(client, undecodable(2))["task_id"]
     wait_for(client, task_id)
     attempt = trace_of(collector, task_id)[1]
     assert attempt.attributes["error.type"] == "image_undecodable"
@@ -208,7 +203,7 @@ def test_the_last_spans_are_sent_before_the_end(
     assert {span.service for span in spans} == {"mine"}
 
 
-def test_a_collector_that_is_away_costs_nothing_but_spans(
+def test_an_unreachable_collector_costs_only_spans(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with Stack(

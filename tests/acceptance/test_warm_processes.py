@@ -1,4 +1,4 @@
-"""Pool processes are warm when they say that they are ready, replacements as well."""
+"""Pool processes warm up before they report that they are ready; replacements do too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-from tests.support.stack import Stack, pool_pids, wait_until
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, wait_until
 
 
 def test_a_process_that_replaces_a_dead_one_is_warm_before_it_is_ready(tmp_path: Path) -> None:

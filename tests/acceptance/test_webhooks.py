@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +13,9 @@ import pytest
 import redis
 from standardwebhooks import Webhook
 
-from tests.acceptance.test_http import problem
-from tests.support.client import submit
+from tests.support.client import problem, submit
 from tests.support.images import encoded, noise
+from tests.support.machine import environment
 from tests.support.receivers import SECRET, HeldConnection, receiver
 from tests.support.stack import Stack, wait_until
 
@@ -29,9 +28,7 @@ def sending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(
         tmp_path_factory.mktemp("webhooks"), WEBHOOK_SECRET=SECRET, WEBHOOK_ALLOW_PRIVATE="true"
     ) as stack:
-        stack.redis.start()
-        stack.gateway = stack.start_gateway()
-        yield stack
+        yield stack.start(workers=0)
 
 
 @pytest.fixture
@@ -53,7 +50,7 @@ def end_a_job(client: httpx.Client, webhook_url: str) -> str:
     return link
 
 
-def test_a_webhook_arrives_signed_and_is_sent_again_until_it_is_taken(
+def test_a_webhook_is_signed_and_sent_again_until_it_is_accepted(
     sending_client: httpx.Client,
 ) -> None:
     with receiver(failures=1) as (url, got):
@@ -116,7 +113,7 @@ def test_without_a_secret_there_are_no_webhooks(client: httpx.Client) -> None:
 def test_a_gateway_does_not_start_with_a_secret_it_cannot_sign_with() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "api"],
-        env={**os.environ, "WEBHOOK_SECRET": "whsec_hunter2"},
+        env=environment(WEBHOOK_SECRET="whsec_hunter2"),
         capture_output=True,
         text=True,
         timeout=60,
@@ -130,7 +127,7 @@ def test_a_gateway_does_not_start_with_a_secret_it_cannot_sign_with() -> None:
     assert "Traceback" not in said
 
 
-def test_a_gateway_stops_in_the_middle_of_a_send_and_the_next_one_sends_it(tmp_path: Path) -> None:
+def test_a_webhook_that_a_stop_interrupted_is_sent_by_the_next_gateway(tmp_path: Path) -> None:
     with Stack(
         tmp_path, WEBHOOK_SECRET=SECRET, WEBHOOK_ALLOW_PRIVATE="true", LOG_FORMAT="json"
     ) as stack:

@@ -1,5 +1,7 @@
-"""A real Chromium on the real service. Every page is watched: nothing on the console, and no
-request to another host."""
+"""Opens pages of the real service in Chromium and checks each one at the end of its test.
+
+Nothing may be on the console, and no request may go to another host.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
+from tests.support.machine import missing
 from tests.support.stack import Stack
 
 FLAGS = [
@@ -98,10 +101,7 @@ def browser() -> Iterator[Browser]:
     """Closed with its module: Playwright's event loop must not be around for other tests."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
-        missing = "chromium is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        missing("chromium is not installed")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser

@@ -1,4 +1,4 @@
-"""What a person does on the page, in the words of the tests."""
+"""Does on the page what a person would do, and finds what the person would look at."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page
 
-from tests.support.images import SAMPLES, encoded, noise
+from tests.support.images import SAMPLES
 
 MIXED = str(SAMPLES / "mixed.jpg")
 
@@ -22,13 +22,6 @@ def card(page: Page, state: str = "") -> Locator:
 
 def file_of(name: str, content: bytes, kind: str = "image/png") -> dict[str, Any]:
     return {"name": name, "mimeType": kind, "buffer": content}
-
-
-def undecodable() -> bytes:
-    """A PNG with a sound header over rubbish: accepted, then failed by the worker."""
-    data = bytearray(encoded(noise(100, 80), "PNG"))  # in one chunk
-    data[60:-60] = bytes(len(data) - 120)
-    return bytes(data)
 
 
 def job_ids(page: Page) -> list[str]:

@@ -1,10 +1,9 @@
-"""An image's way over the page, as a person sees it: from the file to boxes, or to a reason."""
+"""An image on the page, as a person sees it: from the file to boxes, or to a reason."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import shlex
 from typing import Any
 
@@ -15,9 +14,10 @@ from playwright.sync_api import Page, expect
 
 from shared.image_header import FORMATS
 from tests.browser.conftest import Tab, Tabs, held_workers
-from tests.browser.page_actions import MIXED, add, card, file_of, job_ids, undecodable
+from tests.browser.page_actions import MIXED, add, card, file_of, job_ids
 from tests.support.camera_files import camera_files
-from tests.support.images import SAMPLES, sample
+from tests.support.images import SAMPLES, sample, undecodable
+from tests.support.machine import wanted
 from tests.support.stack import ROOT, Stack
 
 SCREENSHOT = ROOT / "docs" / "images" / "page.png"
@@ -112,7 +112,7 @@ def test_a_queued_image_is_cancelled(tab: Tab, stack: Stack, client: httpx.Clien
     ("name", "suffix", "shown"),
     [("heic-irot-exif-6", "heic", False), ("jpeg-hdr-iphone", "jpg", True)],
 )
-def test_a_telephone_s_files_are_shown_or_said_not_to_be(
+def test_a_phones_files_are_shown_or_have_a_placeholder(
     tab: Tab, stack: Stack, name: str, suffix: str, shown: bool
 ) -> None:
     """Chromium knows no HEIC: a placeholder says so, then the service's drawing takes its place."""
@@ -141,7 +141,7 @@ def test_the_page_says_which_files_it_takes(tab: Tab) -> None:
     assert {"image/*", ".heic", ".avif"} <= set(accepted.split(","))
 
 
-def test_failures_are_said_in_words(tab: Tab) -> None:
+def test_failures_are_explained(tab: Tab) -> None:
     page = tab.page
     tab.accept_refusals = True
     add(page, file_of("rubbish.png", undecodable()))
@@ -156,7 +156,7 @@ def test_failures_are_said_in_words(tab: Tab) -> None:
         expect(page.locator(".card", has_text=name).locator("progress")).to_be_hidden()
 
 
-def test_a_full_queue_is_waited_for(tab: Tab) -> None:
+def test_an_upload_waits_for_a_full_queue(tab: Tab) -> None:
     page = tab.page
     tab.accept_refusals = True
     problem = {"detail": "The queue is full.", "code": "queue_full", "retryable": True}
@@ -179,7 +179,7 @@ def test_a_full_queue_is_waited_for(tab: Tab) -> None:
     assert len(set(keys)) == 1, "a repeated upload is the same job"
 
 
-def test_a_reload_in_the_middle_goes_on(tab: Tab, stack: Stack) -> None:
+def test_a_reload_resumes_what_is_under_way(tab: Tab, stack: Stack) -> None:
     page = tab.page
     with held_workers(stack):
         add(page, MIXED, str(SAMPLES / "qr_code.jpg"))
@@ -213,7 +213,7 @@ def test_two_tabs_of_many_images_do_not_starve_each_other(tabs: Tabs, stack: Sta
     expect(card(pages[1], "completed")).to_have_count(8)
 
 
-def test_what_can_be_kept(tabs: Tabs) -> None:
+def test_results_can_be_copied_and_saved(tabs: Tabs) -> None:
     tab = tabs.open(permissions=["clipboard-read", "clipboard-write"])
     page = tab.page
     add(page, file_of("it's a label.jpg", sample(), "image/jpeg"))
@@ -241,7 +241,7 @@ def test_what_can_be_kept(tabs: Tabs) -> None:
     )
 
 
-@pytest.mark.skipif(not os.environ.get("SAVE_SCREENSHOTS"), reason="SAVE_SCREENSHOTS is not set")
+@pytest.mark.skipif(not wanted("SAVE_SCREENSHOTS"), reason="SAVE_SCREENSHOTS is not set")
 def test_zz_screenshot_for_the_readme(tabs: Tabs) -> None:
     page = tabs.open(viewport={"width": 1320, "height": 1010}).page
     for name in ("barcode.jpg", "screen.jpg", "qr_code.jpg", "aruco_marker.jpg", "mixed.jpg"):

@@ -12,8 +12,8 @@ from playwright.sync_api import Page, expect
 
 from api.routes.page import find_samples
 from tests.browser.conftest import Tab, Tabs, held_workers
-from tests.browser.page_actions import MIXED, add, card, file_of, undecodable
-from tests.support.images import SAMPLES, sample
+from tests.browser.page_actions import MIXED, add, card, file_of
+from tests.support.images import SAMPLES, sample, undecodable
 from tests.support.stack import Stack
 
 TRANSFER = """
@@ -33,9 +33,7 @@ TRANSFER = """
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A gateway with a key and no worker: what is submitted stays queued."""
     with Stack(tmp_path_factory.mktemp("guarded"), API_KEYS="alice-key") as stack:
-        stack.redis.start()
-        stack.start_gateway()
-        yield stack
+        yield stack.start(workers=0)
 
 
 def test_paste_drop_and_samples(tab: Tab) -> None:
@@ -117,7 +115,7 @@ def test_a_key_is_asked_for_and_stays_in_the_tab(tabs: Tabs, guarded: Stack) -> 
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_nothing_that_axe_objects_to(tabs: Tabs, stack: Stack, theme: str) -> None:
+def test_axe_finds_no_violation(tabs: Tabs, stack: Stack, theme: str) -> None:
     tab = tabs.open(color_scheme=theme, reduced_motion="reduce")
     tab.accept_refusals = True
     page = tab.page
@@ -140,7 +138,7 @@ def check_with_axe(page: Page) -> None:
     assert results.violations_count == 0, results.generate_report()
 
 
-def test_a_phone_with_many_images_has_nothing_beside_the_screen(tabs: Tabs) -> None:
+def test_many_images_fit_the_width_of_a_phone(tabs: Tabs) -> None:
     tab = tabs.open(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page = tab.page
     expect(page.get_by_role("button", name="Take a photo")).to_be_visible()

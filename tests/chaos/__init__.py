@@ -1,1 +1,1 @@
-"""The promises of docs/reliability.md, tried by killing things: `make chaos`."""
+"""Tries the promises of docs/reliability.md by killing things: `make chaos`."""

@@ -1,6 +1,8 @@
 """The real worker app, with a real model that some images can kill, hang or confuse.
 
-An image says what it does to its process by the colour of its first pixel; see `POISON`.
+    celery -A tests.chaos.app worker
+
+tests/support/poison.py makes those images.
 """
 
 from __future__ import annotations
@@ -11,15 +13,10 @@ import time
 from collections.abc import Sequence
 
 from shared.job.record import DetectParameters
+from tests.support.poison import POISON, SLOW_SECONDS
 from worker.app import app as app
 from worker.model import detector
 from worker.model.images import DecodedImage
-
-SLOW_SECONDS = float(os.environ.get("SLOW_SECONDS", "17"))
-"""Longer than a lease: a healthy job that must not be taken for a lost one."""
-
-POISON = {"kill": (1, 2, 3), "hang": (3, 2, 1), "raise": (2, 3, 1), "slow": (3, 1, 2)}
-"""What an image does, by its first pixel in BGR."""
 
 
 class VulnerableDetector(detector.Detector):
@@ -36,11 +33,12 @@ class VulnerableDetector(detector.Detector):
 
 
 def suffer(image: DecodedImage) -> None:
+    """Do to this process what the image says."""
     first = tuple(int(value) for value in image.pixels[0, 0])
     if first == POISON["kill"]:
         os.kill(os.getpid(), signal.SIGKILL)
     if first == POISON["hang"]:
-        # Like a loop in native code: the soft limit's signal is not heard.
+        # As in a loop in native code, the signal of the soft limit is not heard.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
         time.sleep(3600)
     if first == POISON["raise"]:

@@ -1,24 +1,22 @@
-"""The images of a chaos run, each with the answer it must get."""
+"""Makes the images of a chaos run, each with the answer that it must get."""
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from shared.job.record import DetectParameters
 from shared.settings import Settings
-from tests.chaos.app import POISON
-from tests.support.images import SAMPLES, encoded, noise, photograph
+from tests.support.images import SAMPLES, encoded, noise, photograph, undecodable
+from tests.support.poison import poison
 from tests.support.stack import DEMO_MODEL
 
 
 @dataclass(frozen=True)
 class Case:
-    """`detections` of a job that must complete, or the `error` code of one that must fail."""
+    """A job that must complete with these `detections`, or fail with this `error` code."""
 
     name: str
     image: bytes
@@ -27,7 +25,7 @@ class Case:
 
 
 def healthy_cases() -> list[Case]:
-    """Mixed sizes and formats; the answers come from one process that does one after the other."""
+    """Mixed sizes and formats. The expected answers are computed here, one after the other."""
     pictures = {
         path.name: Image.open(path).convert("RGB") for path in sorted(SAMPLES.glob("*.jpg"))
     }
@@ -56,18 +54,11 @@ def healthy_cases() -> list[Case]:
 
 
 def poison_case(kind: str) -> Case:
-    pixels = np.zeros((64, 64, 3), np.uint8)
-    pixels[:] = POISON[kind][::-1]
-    image = encoded(Image.fromarray(pixels), "PNG")
     if kind == "slow":
-        return Case("slow", image, [])
-    return Case(
-        kind, image, error={"kill": "worker_lost", "hang": "timeout", "raise": "internal"}[kind]
-    )
+        return Case(kind, poison(kind), detections=[])
+    codes = {"kill": "worker_lost", "hang": "timeout", "raise": "internal"}
+    return Case(kind, poison(kind), error=codes[kind])
 
 
 def broken_case(seed: int) -> Case:
-    """A sound header over rubbish."""
-    data = bytearray(encoded(noise(80, 60, seed=seed), "PNG"))
-    data[60:-60] = random.Random(seed).randbytes(len(data) - 120)
-    return Case("broken", bytes(data), error="image_undecodable")
+    return Case("broken", undecodable(seed), error="image_undecodable")

@@ -1,4 +1,4 @@
-"""What is done to a running stack, and how long it takes to recover."""
+"""Kills, pauses and disturbs the parts of a running stack, and times how long it recovers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ import redis
 
 from shared.job.message import task_message
 from shared.settings import Settings
-from tests.support.stack import Stack, pool_pids, wait_until
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, wait_until
 
 WORKER_APP = "tests.chaos.app"
 MAX_ATTEMPTS = Settings().max_attempts
@@ -31,7 +32,7 @@ class Fault:
     at: float
     victims: list[str] = field(default_factory=list)
     recovered_seconds: float | None = None
-    """For Redis and the gateway: until a job that was sent afterwards is completed or accepted."""
+    """For Redis and the gateway: until work flows again."""
 
 
 class Saboteur:
@@ -59,7 +60,7 @@ class Saboteur:
             "Redis SIGKILL": self.kill_redis,
             "Redis paused": self.pause_redis,
             "connections cut": self.cut_connections,
-            "malformed messages": self.push_rubbish,
+            "malformed messages": self.push_malformed_messages,
             "silent clients": self.open_silent_connections,
         }
 
@@ -67,7 +68,7 @@ class Saboteur:
         worker, jobs = self._busy_worker()
         pids = pool_pids(worker)
         self._note("pool process SIGKILL", jobs)
-        for pid in pids:  # all of them: those that are in the middle of a job are among them
+        for pid in pids:  # all of them, so that those in the middle of a job are among them
             os.kill(pid, signal.SIGKILL)
 
     def kill_worker(self) -> None:
@@ -87,7 +88,7 @@ class Saboteur:
         self._replace(worker)
 
     def pause_worker(self) -> None:
-        """Longer than a lease: what it had goes to others, and what it commits later is void."""
+        """For longer than a lease: others take its jobs, and what it commits later is void."""
         worker, jobs = self._busy_worker()
         pids = [worker.pid, *pool_pids(worker)]
         self._note("worker paused", jobs)
@@ -102,7 +103,7 @@ class Saboteur:
         self._stack.gateway.send_signal(how)
         self._stack.gateway.wait(timeout=40)
         back = time.monotonic()
-        self._stack.gateway = self._stack.start_gateway()
+        self._stack.start_gateway()
         fault.recovered_seconds = time.monotonic() - back
 
     def kill_redis(self) -> None:
@@ -122,7 +123,7 @@ class Saboteur:
         fault.recovered_seconds = self._until_work_flows()
 
     def cut_connections(self) -> None:
-        """As a proxy or a network does: Redis is there, and everybody has to come again."""
+        """As a proxy or a network does: Redis stays, and everybody has to connect again."""
         fault = self._note("connections cut", [])
         kinds = ["normal", "pubsub"]
         self._random.shuffle(kinds)
@@ -130,8 +131,8 @@ class Saboteur:
             self._redis.client_kill_filter(_type=kind, skipme=True)
         fault.recovered_seconds = self._until_work_flows()
 
-    def push_rubbish(self) -> None:
-        """Messages that no job can come of, next in line before everybody's."""
+    def push_malformed_messages(self) -> None:
+        """Put messages that make no job in front of the queue."""
         fault = self._note("malformed messages", [])
         message = json.loads(task_message("malformed", "yolo"))
         for text in (
@@ -145,7 +146,7 @@ class Saboteur:
         fault.recovered_seconds = self._until_work_flows()
 
     def open_silent_connections(self) -> None:
-        """Clients that announce large bodies and send nothing, then leave without a word."""
+        """Clients that announce large bodies, send nothing and then reset their connections."""
         fault = self._note("silent clients", [])
         head = b"POST /predict/batch HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n"
         with ExitStack() as open_connections:
@@ -187,8 +188,8 @@ class Saboteur:
     def _busy_worker(self) -> tuple[subprocess.Popen[bytes], list[str]]:
         """A worker in the middle of a job, and the jobs it holds.
 
-        None of them in its last attempt: a healthy job that is killed `MAX_ATTEMPTS` times fails,
-        as it is promised to, and would say nothing about what was lost.
+        None of these is in its last attempt. A healthy job that is killed `MAX_ATTEMPTS` times
+        fails, as promised, and would say nothing about lost jobs.
         """
 
         def find() -> tuple[subprocess.Popen[bytes], list[str]] | None:

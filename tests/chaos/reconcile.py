@@ -1,60 +1,67 @@
-"""Every id that was ever accepted against what became of it."""
+"""Compares every job that was accepted with what became of it: its end, its answer, its events."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import redis
 
+from api.problems import STATUS
 from shared.job.record import JobState
 from tests.chaos.cases import Case
 from tests.chaos.faults import Fault
+from tests.chaos.load import CaseLoad
+from yolo_queue import Client, JobNotFound
+from yolo_queue.cli import stress_account
+
+REFUSALS = {error.code for error, status in STATUS.items() if status == 503} | {"unreachable"}
+"""Codes that a client may meet while parts are away. All of them are worth another try."""
 
 Stream = list[tuple[float, str]]
+"""(time, state) of a job's events."""
 
 
 @dataclass
 class Verdict:
-    jobs: int = 0
-    states: dict[str, int] = field(default_factory=dict)
-    attempts: dict[int, int] = field(default_factory=dict)
+    account: dict[str, Any] = field(default_factory=dict)
     discrepancies: list[str] = field(default_factory=list)
     recoveries: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds, by fault."""
 
 
-def reconcile(
-    client: httpx.Client, store: redis.Redis, accepted: dict[str, Case], faults: list[Fault]
-) -> Verdict:
+def reconcile(client: Client, store: redis.Redis, load: CaseLoad, faults: list[Fault]) -> Verdict:
+    """The account of `yolo-queue stress`, and on top of it what only a chaos run knows: the answer
+    that each case must get, and the events of each job."""
     verdict = Verdict()
     streams: dict[str, Stream] = {}
-    for task_id, case in accepted.items():
-        verdict.jobs += 1
-        answer = client.get(f"/result/{task_id}")
-        if answer.status_code != 200:
-            verdict.discrepancies.append(f"{task_id} ({case.name}) is lost: {answer.status_code}")
+    for shot in load.shots:
+        if shot.ended is None:
             continue
-        job = answer.json()
-        streams[task_id] = stream = [
+        try:
+            job = client.job(shot.task_id)
+        except JobNotFound:
+            shot.state = "lost"
+            continue
+        shot.compare(job)
+        streams[shot.task_id] = stream = [
             (int(entry.partition(b"-")[0]) / 1000, fields[b"status"].decode())
-            for entry, fields in store.xrange(f"yolo:events:{task_id}")
+            for entry, fields in store.xrange(f"yolo:events:{shot.task_id}")
         ]
-        verdict.states[job["status"]] = verdict.states.get(job["status"], 0) + 1
-        verdict.attempts[job["attempts"]] = verdict.attempts.get(job["attempts"], 0) + 1
-        for fault in check(job, case, stream):
-            verdict.discrepancies.append(f"{task_id} ({case.name}): {fault}")
+        case = load.case(shot)
+        for wrong in check(job.data, case, stream):
+            verdict.discrepancies.append(f"{shot.task_id} ({case.name}): {wrong}")
+    verdict.account = account = stress_account.reconcile(load.shots)
+    for shot in load.shots:
+        if shot.changed or shot.state in ("lost", "unfinished", "refused"):
+            name = f"{shot.task_id or shot.index} ({load.case(shot).name})"
+            verdict.discrepancies.append(f"{name}: {shot.state} {shot.code} {shot.changed}")
+    if not account["ok"]:
+        verdict.discrepancies.append(f"the account is wrong: {account}")
+    if unknown := account["refusals_by_code"].keys() - REFUSALS:
+        verdict.discrepancies.append(f"refused with {unknown}")
     for fault in faults:
-        times = verdict.recoveries.setdefault(fault.name, [])
-        if fault.recovered_seconds is not None:
-            times.append(fault.recovered_seconds)
-        for task_id in fault.victims:
-            # Until it runs elsewhere, or was finished after all.
-            after = [
-                at for at, state in streams.get(task_id, []) if at > fault.at and state != "queued"
-            ]
-            if after:
-                times.append(min(after) - fault.at)
+        verdict.recoveries.setdefault(fault.name, []).extend(recovery_seconds(fault, streams))
     return verdict
 
 
@@ -69,7 +76,7 @@ def check(job: dict[str, Any], case: Case, stream: Stream) -> list[str]:
         wrong.append(f"{job['attempts']} attempts in the record, {starts} in the stream")
     if case.error:
         code = job.get("error", {}).get("code")
-        # The last of a poisoned job's attempts may itself have fallen victim to a fault.
+        # A fault may also have hit the last attempt of a poisoned job.
         if job["status"] != "failed" or code not in (case.error, "worker_lost"):
             wrong.append(f"{job['status']} {code} instead of {case.error}")
     elif job["status"] != "completed":
@@ -79,3 +86,16 @@ def check(job: dict[str, Any], case: Case, stream: Stream) -> list[str]:
     elif not job["image"]:
         wrong.append("no picture")
     return wrong
+
+
+def recovery_seconds(fault: Fault, streams: dict[str, Stream]) -> list[float]:
+    """How long the service took to recover, and how long each victim took to run elsewhere or to
+    end after all."""
+    times = [] if fault.recovered_seconds is None else [fault.recovered_seconds]
+    for task_id in fault.victims:
+        after = [
+            at for at, state in streams.get(task_id, []) if at > fault.at and state != "queued"
+        ]
+        if after:
+            times.append(min(after) - fault.at)
+    return times

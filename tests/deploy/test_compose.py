@@ -1,12 +1,9 @@
-"""docker-compose.yml as Compose itself reads it (its own code, out of a wheel: no engine)."""
+"""docker-compose.yml, as Compose reads it: what starts, what is published, what is confined."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +11,14 @@ import pytest
 import yaml
 
 from shared.settings import Settings
-from yolo_queue.server.settings_table import default_text
+from tests.support.compose import config
+from tests.support.stack import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-COMPOSE = Path(sys.executable).with_name("docker-compose")
 PROFILES = {
     "": {"secrets", "redis", "api", "worker", "flower"},
     "gpu": {"secrets", "redis", "api", "worker", "flower", "worker-gpu"},
     "monitoring": {"secrets", "redis", "api", "worker", "flower", "prometheus", "grafana"},
 }
-
-
-def config(profile: str = "", env_file: Path | None = None, **environment: str) -> dict[str, Any]:
-    """What `docker compose config` makes of the file, with nothing in the environment but this."""
-    out = subprocess.run(
-        [
-            str(COMPOSE),
-            *("--env-file", str(env_file or os.devnull)),
-            *("--project-directory", str(ROOT), "--file", str(ROOT / "docker-compose.yml")),
-            *(("--profile", profile) if profile else ()),
-            *("config", "--format", "json"),
-        ],
-        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environment},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert out.returncode == 0, out.stderr
-    assert "not set" not in out.stderr, out.stderr
-    result: dict[str, Any] = json.loads(out.stdout)
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +91,7 @@ def test_a_stopped_worker_may_finish_its_job(everything: dict[str, Any]) -> None
     assert seconds(everything["api"]["stop_grace_period"]) > DRAIN_SECONDS
 
 
-def test_every_service_is_kept_up_watched_and_confined(everything: dict[str, Any]) -> None:
+def test_every_service_restarts_is_checked_and_is_confined(everything: dict[str, Any]) -> None:
     assert len(everything) == 8
     for name, service in everything.items():
         assert service["read_only"] is True, name
@@ -217,7 +191,7 @@ def test_what_is_mounted_from_the_checkout_is_there(everything: dict[str, Any]) 
                 assert Path(volume["source"]).exists(), (name, volume["source"])
 
 
-def test_prometheus_meets_the_metrics(everything: dict[str, Any]) -> None:
+def test_prometheus_reaches_the_metrics(everything: dict[str, Any]) -> None:
     for name in ("api", "worker", "worker-gpu", "prometheus"):
         assert "metrics" in everything[name]["networks"], name
     for name in ("worker", "worker-gpu"):
@@ -258,45 +232,3 @@ def test_the_settings_of_env_reach_the_containers(tmp_path: Path) -> None:
     assert worker["deploy"]["replicas"] == 3
     assert worker["environment"]["YOLO_MODEL"] == "/weights/x.pt"
     assert worker["environment"]["WORKER_CONCURRENCY"] == "4"
-
-
-# -- .env.example ---------------------------------------------------------------------------------
-
-MARKER = "# ---- settings of the service; made by `yolo-queue settings --format env` ----\n"
-
-
-def test_env_example_has_every_setting_as_it_is_now() -> None:
-    from contextlib import redirect_stdout
-    from io import StringIO
-
-    from yolo_queue.server.settings_table import Form
-    from yolo_queue.server.settings_table import settings as print_settings
-
-    out = StringIO()
-    with redirect_stdout(out):
-        print_settings(Form.ENV)
-    text = (ROOT / ".env.example").read_text()
-    assert text.count(MARKER) == 1
-    assert MARKER + text.partition(MARKER)[2] == out.getvalue(), (
-        "run: sed -i '/^# ---- settings/,$d' .env.example && "
-        ".venv/bin/yolo-queue settings --format env >> .env.example"
-    )
-    for name, field in Settings.model_fields.items():
-        assert f"\n#{name.upper()}={default_text(field)}\n" in text
-
-
-def test_env_example_has_every_variable_of_compose_with_its_default() -> None:
-    source = re.sub(r"(?m)^\s*#.*$", "", (ROOT / "docker-compose.yml").read_text())
-    used = dict(re.findall(r"(?<!\$)\$\{(\w+):?-([^}]*)\}", source))
-    assert set(re.findall(r"(?<!\$)\$\{(\w+)", source)) == set(used), "every one has a default"
-    own = (ROOT / ".env.example").read_text().partition(MARKER)[0]
-    settings = {name.upper() for name in Settings.model_fields}
-    for name, default in used.items():
-        if name not in settings:
-            assert f"\n#{name}={default}\n" in own, f"{name}={default}"
-    named = set(re.findall(r"(?m)^#([A-Z_0-9]+)=", own))
-    assert named == set(used) - settings, "and none that compose does not know"
-
-
-def test_a_copy_of_env_example_changes_nothing() -> None:
-    assert config("monitoring", ROOT / ".env.example") == config("monitoring")

@@ -1,4 +1,4 @@
-"""The worker's health check: one that takes jobs, against one that only answers."""
+"""The worker's health check tells a worker that takes jobs from one that only answers."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def test_a_worker_that_takes_jobs_is_healthy(settings: Settings) -> None:
     assert check(settings) == f"{HERE}: 2 of 2 processes ready"
 
 
-def test_one_that_only_answers_is_not(settings: Settings) -> None:
+def test_a_worker_that_only_answers_is_unhealthy(settings: Settings) -> None:
     beat(settings, HERE, consuming=False, ready=0)
     with pytest.raises(Unhealthy, match="does not take jobs"):
         check(settings)
 
 
-def test_one_that_still_loads_is_not(settings: Settings) -> None:
+def test_a_worker_that_still_loads_is_unhealthy(settings: Settings) -> None:
     beat(settings, HERE, loaded=0, ready=0)
     with pytest.raises(Unhealthy, match="no process has loaded"):
         check(settings)
 
 
-def test_one_that_fell_silent_is_not() -> None:
+def test_a_worker_that_fell_silent_is_unhealthy() -> None:
     report = Report(HERE, STALE_SECONDS + 5, WORKING)
     with pytest.raises(Unhealthy, match="silent for 12 s"):
         judge(report)
 
 
-def test_others_say_nothing_of_this_one(settings: Settings) -> None:
+def test_other_workers_do_not_count(settings: Settings) -> None:
     beat(settings, f"celery@elsewhere/{os.getpid()}")
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -72,7 +72,7 @@ def test_redis_away_is_said_in_one_line() -> None:
         check(Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0"))
 
 
-def test_as_a_container_runs_it(stack: Stack) -> None:
+def test_the_command_as_a_container_runs_it(stack: Stack) -> None:
     """The command itself, beside a real worker: exit status, one line, and no heavy import."""
     command = [sys.executable, "-X", "importtime", "-m", "worker.health"]
     out = subprocess.run(

@@ -1,4 +1,4 @@
-"""The files under deploy/monitoring against the metrics that gateway and worker really serve."""
+"""deploy/monitoring asks for the metrics that gateway and worker really serve."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import promql_parser
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, Metric
+from worker.process.counters import Tally
 
 from api.background import BackgroundTasks
 from api.http_metrics import RequestMetrics
@@ -21,7 +22,6 @@ from api.upload_budget import UploadBudget
 from shared.job.gateway_store import GatewayStore, QueueState, RedisMemory
 from shared.settings import Settings
 from tests.support.stack import ROOT
-from worker.process.counters import Tally
 from worker.process.metrics import Snapshot, WorkerCollector
 
 FOLDER = ROOT / "deploy" / "monitoring"
@@ -127,7 +127,7 @@ def test_every_expression_parses_and_asks_for_what_is_there(
     assert grouped <= known | {"job", "instance", "alertname"}, where
 
 
-def test_counters_are_only_looked_at_through_their_growth() -> None:
+def test_counters_are_only_used_through_rate_or_increase() -> None:
     """A counter's height says when it was last reset."""
     for where, text in EXPRESSIONS:
         for name in re.findall(r"\byolo_queue_\w+_(?:total|bucket|sum|count)\b", text):
@@ -149,7 +149,7 @@ def test_every_metric_of_the_service_is_on_the_dashboard_or_in_an_alert(
     assert not unused
 
 
-def test_every_alert_says_what_and_where_to_read_on() -> None:
+def test_every_alert_has_a_description_and_a_runbook_section() -> None:
     names = [rule["alert"] for rule in ALERTS]
     assert len(set(names)) == len(names)
     sections = re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE)
@@ -228,7 +228,7 @@ def test_grafana_finds_its_datasource_and_dashboards() -> None:
                 assert target["datasource"] == used, panel["title"]
 
 
-def test_panels_fill_the_page_without_meeting() -> None:
+def test_panels_do_not_overlap() -> None:
     for dashboard in DASHBOARDS.values():
         ids = [panel["id"] for panel in panels(dashboard)]
         assert len(set(ids)) == len(ids)

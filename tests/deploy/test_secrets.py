@@ -1,15 +1,17 @@
-"""The passwords of docker-compose.yml: made up once, kept, replaced by what .env says."""
+"""deploy/make-secrets makes up the passwords of docker-compose.yml once; .env overrides them."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "deploy" / "make-secrets"
+from tests.support.machine import bare_environment
+from tests.support.stack import ROOT
+
+SCRIPT = ROOT / "deploy" / "make-secrets"
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 def make(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", str(SCRIPT), str(folder)],  # noqa: S607
-        env={"PATH": os.environ["PATH"], **environment},
+        env=bare_environment(**environment),
         capture_output=True,
         text=True,
         check=False,
@@ -37,7 +39,7 @@ def written(folder: Path) -> dict[str, str]:
     }
 
 
-def test_made_up_once_and_said_once(folder: Path) -> None:
+def test_passwords_are_made_up_once_and_printed_once(folder: Path) -> None:
     first = make(folder)
     assert first.returncode == 0, first.stderr
     files = written(folder)
@@ -65,7 +67,7 @@ def test_two_installations_differ(folder: Path, tmp_path_factory: pytest.TempPat
         assert written(other)[name] != text
 
 
-def test_what_env_says_wins_and_is_not_printed(folder: Path) -> None:
+def test_passwords_from_env_win_and_are_not_printed(folder: Path) -> None:
     make(folder)
     out = make(folder, REDIS_PASSWORD="mine", FLOWER_BASIC_AUTH="me:hush", GRAFANA_PASSWORD="g !")
     assert (out.returncode, out.stdout) == (0, "")
@@ -98,7 +100,7 @@ def test_the_files_are_what_their_readers_expect(folder: Path) -> None:
     source = f'. {folder}/redis/env && . {folder}/flower/env && exec "$@"'
     out = subprocess.run(
         ["sh", "-c", source, "sh", "env"],  # noqa: S607
-        env={"PATH": os.environ["PATH"]},
+        env=bare_environment(),
         capture_output=True,
         text=True,
         check=True,

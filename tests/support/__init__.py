@@ -1,1 +1,1 @@
-"""What tests, chaos and benchmarks start the real thing with."""
+"""What tests, chaos runs and benchmarks share. Nothing in here is a test."""

@@ -1,4 +1,4 @@
-"""A few lines over httpx: submit, wait, compare."""
+"""Submits, waits and checks refusals, with a plain httpx client."""
 
 from __future__ import annotations
 
@@ -17,8 +17,19 @@ def submit(client: httpx.Client, image: bytes, **query: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
+def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The body of a refusal, which must be problem+json with this status and code."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = dict(answer.json())
+    assert (body["status"], body["code"]) == (status, code)
+    assert body["title"]
+    assert body["detail"]
+    return body
+
+
 def wait_for(client: httpx.Client, task_id: str, *, seconds: float = 30) -> dict[str, Any]:
-    """The job once it has ended."""
+    """The job object once the job has ended."""
 
     def ended() -> dict[str, Any] | None:
         answer = client.get(f"/result/{task_id}")

@@ -1,7 +1,7 @@
-"""Several hosts on one machine: Linux network namespaces on a bridge. Needs root and iproute2.
+"""Makes several hosts on one machine: Linux network namespaces on a bridge. Needs root, iproute2.
 
-Each has an address of its own and its own loopback; what runs in one reaches another only through
-its link, which can be cut. Addresses are of TEST-NET-2, which no real network uses.
+Each has an address and a loopback of its own. What runs in one reaches another only through its
+link, which can be cut. The addresses are of TEST-NET-2, which no real network uses.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A load generator that costs as little as it can: it shares its cores with what it measures.
+"""HTTP/1.1 over asyncio's streams, for benchmarks: cheap, because it shares the cores it measures.
 
-HTTP/1.1 over asyncio's streams, requests written once and sent many times, answers read and not
-parsed. httpx costs 3.4 ms of CPU for a picture and its result, this 0.5 ms.
+Requests are written once and sent many times; answers are read and not parsed. A picture and its
+result cost 0.5 ms of CPU, with httpx 3.4 ms.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Answer:
         return found.group(1).decode()
 
     def job_status(self) -> str:
-        """Of the job object's head; a result's picture is not looked through."""
+        """The status in the head of a job object, empty if there is none. A result's picture, which
+        follows, is not searched."""
         found = _STATUS.search(self.body[:2000])
         return found.group(1).decode() if found else ""
 
@@ -54,9 +55,18 @@ class Connection:
         assert length, head
         return Answer(int(head[9:12]), await self._reader.readexactly(int(length.group(1))))
 
+    async def submit_and_wait(self, submission: bytes) -> Answer:
+        """Send a submission, then ask for its result and wait for it: two requests."""
+        accepted = await self.send(submission)
+        return await self.send(get(f"/result/{accepted.task_id()}?wait=60"))
+
 
 def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+
+
+def delete(path: str) -> bytes:
+    return f"DELETE {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
 
 
 def post_image(path: str, image: bytes, *headers: str) -> bytes:

@@ -1,8 +1,9 @@
-"""Encoded images for tests, made on the spot."""
+"""Makes and loads the images that tests and benchmarks send."""
 
 from __future__ import annotations
 
 import io
+import random
 from importlib.resources import files
 
 import numpy as np
@@ -28,14 +29,31 @@ def noise(width: int, height: int, *, seed: int = 0) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def noise_jpeg(width: int, height: int, size_bytes: int) -> bytes:
+    """A JPEG of noise, its quality chosen for about this size."""
+    picture = noise(width, height)
+    return min(
+        (encoded(picture, "JPEG", quality=quality) for quality in range(5, 60)),
+        key=lambda data: abs(len(data) - size_bytes),
+    )
+
+
 def quadrants(width: int = 64, height: int = 48) -> Image.Image:
-    """Red, green, blue and white quarters: orientation and channel order can be read off it."""
+    """Red, green, blue and white quarters, which show orientation and channel order."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[: height // 2, : width // 2] = (255, 0, 0)
     pixels[: height // 2, width // 2 :] = (0, 255, 0)
     pixels[height // 2 :, : width // 2] = (0, 0, 255)
     pixels[height // 2 :, width // 2 :] = (255, 255, 255)
     return Image.fromarray(pixels)
+
+
+def undecodable(seed: int = 0) -> bytes:
+    """A PNG with random bytes behind an intact header: the gateway accepts it, the worker cannot
+    decode it."""
+    data = bytearray(encoded(noise(100, 80, seed=seed), "PNG"))  # in one chunk
+    data[60:-60] = random.Random(seed).randbytes(len(data) - 120)
+    return bytes(data)
 
 
 def encoded(image: Image.Image, form: str, **options: object) -> bytes:

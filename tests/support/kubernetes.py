@@ -1,40 +1,39 @@
-"""Renders deploy/kubernetes with the real kustomize, and answers for a cluster that is not there:
-what a selector selects, which pod reaches which, what environment a container gets."""
+"""Renders deploy/kubernetes with the real kustomize, and answers for a cluster that is not there.
+
+Such as: what a selector selects, which pod reaches which, what environment a container gets.
+"""
 
 from __future__ import annotations
 
 import base64
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.support.machine import PATH, missing
+from tests.support.stack import ROOT
+
 MANIFESTS = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("cpu", "cpu-external-redis", "gpu", "second-model")
 WORKLOADS = ("Deployment", "StatefulSet")
 
 Object = dict[str, Any]
+Rendered = dict[str, list[Object]]
+"""Objects by overlay."""
 
 
 def kustomize_command() -> list[str]:
     """`kustomize build` or `kubectl kustomize`, beside this Python or on the PATH."""
-    places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for program, verb in (("kustomize", "build"), ("kubectl", "kustomize")):
-        if found := shutil.which(program, path=places):
+        if found := shutil.which(program, path=PATH):
             return [found, verb]
-    message = "neither kustomize nor kubectl is installed"
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
+    missing("neither kustomize nor kubectl is installed")
 
 
 def render(folder: Path) -> list[Object]:
@@ -42,6 +41,17 @@ def render(folder: Path) -> list[Object]:
     assert out.returncode == 0, out.stderr
     assert not out.stderr, f"kustomize warns: {out.stderr}"
     return [one for one in yaml.safe_load_all(out.stdout) if one]
+
+
+def make_secrets(
+    manifests: Path, overlay: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the script that writes `secret.env` into an overlay."""
+    return subprocess.run(
+        [str(manifests / "make-secret-env"), str(manifests / "overlays" / overlay), *arguments],
+        capture_output=True,
+        text=True,
+    )
 
 
 def of_kind(objects: Iterable[Object], *kinds: str) -> Iterator[Object]:
@@ -61,6 +71,16 @@ def component(objects: Iterable[Object], name: str) -> Object:
         if pod_labels(one)["app.kubernetes.io/component"] == name
     )
     return found
+
+
+def workloads(objects: Iterable[Object]) -> list[Object]:
+    return list(of_kind(objects, *WORKLOADS))
+
+
+def containers(workload: Object) -> list[Object]:
+    """Those of a pod, with its init containers."""
+    spec = pod_spec(workload)
+    return [*spec.get("initContainers", []), *spec["containers"]]
 
 
 def pod_spec(workload: Object) -> Object:
@@ -106,7 +126,7 @@ def reaches(policies: list[Object], source: Peer, target: Peer, port: int) -> bo
 
 def _allowed(policies: list[Object], direction: str, pod: Peer, other: Peer, port: int) -> bool:
     if pod.labels is None:
-        return True  # not ours, so our policies do not bind it
+        return True  # not our pod, so our policies do not bind it
     binding = [
         policy["spec"]
         for policy in policies

@@ -1,7 +1,9 @@
-"""Schemas of the custom resources that deploy/kubernetes uses, by hand and strict: what is not
-listed is an error. KEDA: keda.sh/v1alpha1 as of 2.20 (`fallback.behavior` needs 2.17; the
-fields of the metrics-api trigger are those of its documentation). Prometheus operator:
-monitoring.coreos.com/v1. Only fields that the manifests may sensibly use are here."""
+"""Schemas of the custom resources that deploy/kubernetes uses, strict: what is not listed is wrong.
+
+KEDA: keda.sh/v1alpha1 as of 2.20 (`fallback.behavior` needs 2.17; the fields of the metrics-api
+trigger are those of its documentation). Prometheus operator: monitoring.coreos.com/v1. Only fields
+that the manifests may sensibly use are here.
+"""
 
 from __future__ import annotations
 

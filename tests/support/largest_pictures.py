@@ -1,7 +1,7 @@
-"""Pictures as large as `MAX_IMAGE_PIXELS` allows, of every kind that takes memory in its own way.
+"""Makes pictures as large as `MAX_IMAGE_PIXELS` allows, of every kind with its own memory use.
 
-They are flat where they may be, so that they stay below `MAX_UPLOAD_BYTES`: how much memory
-decoding takes follows from size, mode and coding, not from what they show.
+They are flat where possible, so that they stay below `MAX_UPLOAD_BYTES`: the memory that decoding
+takes follows from size, mode and coding, not from what they show.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image
+
+from tests.support.images import encoded
 
 WIDTH, HEIGHT = 10_000, 5_000
 
@@ -41,10 +43,10 @@ def _makers() -> dict[str, Callable[[NDArray[np.uint8]], bytes]]:
         "JPEG": lambda p: _opencv(".jpg", _bgr(p)),
         "JPEG progressive": lambda p: _opencv(".jpg", _bgr(p), PROGRESSIVE),
         "JPEG progressive 4:4:4": lambda p: _opencv(".jpg", _bgr(p), PROGRESSIVE + FULL_COLOUR),
-        "JPEG progressive CMYK": lambda p: _pillow(_cmyk(p), "JPEG", progressive=True),
+        "JPEG progressive CMYK": lambda p: encoded(_cmyk(p), "JPEG", progressive=True),
         "PNG 8 bits": lambda p: _opencv(".png", _bgr(p)),
         "PNG 16 bits": lambda p: _opencv(".png", _deep(_bgr(p))),
-        "PNG grey with alpha": lambda p: _pillow(Image.fromarray(_bgr(p)[..., :2], "LA"), "PNG"),
+        "PNG grey with alpha": lambda p: encoded(Image.fromarray(_bgr(p)[..., :2], "LA"), "PNG"),
         "PNG 8 bits with alpha": lambda p: _opencv(".png", p),
         "PNG 16 bits with alpha": lambda p: _opencv(".png", _deep(p)),
         "TIFF 8 bits with alpha": lambda p: _opencv(".tif", p, LZW),
@@ -52,8 +54,8 @@ def _makers() -> dict[str, Callable[[NDArray[np.uint8]], bytes]]:
         "TIFF 16 bits with alpha": lambda p: _opencv(".tif", _deep(p), LZW),
         "WebP": lambda p: _opencv(".webp", _bgr(p)),
         "WebP with alpha": lambda p: _opencv(".webp", p, LOSSLESS),
-        "GIF transparent": lambda p: _pillow(Image.fromarray(p[..., 0]), "GIF", transparency=3),
-        "BMP 1 bit": lambda p: _pillow(Image.fromarray(p[..., 0]).convert("1"), "BMP"),
+        "GIF transparent": lambda p: encoded(Image.fromarray(p[..., 0]), "GIF", transparency=3),
+        "BMP 1 bit": lambda p: encoded(Image.fromarray(p[..., 0]).convert("1"), "BMP"),
         "HEIC": lambda p: _heic(_bgr(p)),
         "HEIC 4:4:4": lambda p: _heic(_bgr(p), chroma=444),
         "HEIC with alpha": _heic,
@@ -94,12 +96,6 @@ def _opencv(suffix: str, picture: NDArray[np.generic], options: list[int] | None
     done, data = cv2.imencode(suffix, picture, options or [])
     assert done, suffix
     return bytes(data.tobytes())
-
-
-def _pillow(picture: Image.Image, form: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, form, **options)
-    return out.getvalue()
 
 
 def _heic(picture: NDArray[np.uint8], **options: object) -> bytes:

@@ -1,4 +1,4 @@
-"""A memory limit for some processes of this machine, as a container engine sets it. Needs root."""
+"""Sets a memory limit for some processes, as a container engine does. Needs root."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class MemoryCgroup:
 
     @property
     def join(self) -> tuple[str, ...]:
-        """What a command is given to that has to run under the limit."""
+        """The command to put before one that has to run under the limit."""
         return ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.folder / "cgroup.procs"))
 
     @property
     def peak_bytes(self) -> int:
-        """The most that was taken at once, caches included."""
+        """The largest use at any time, caches included."""
         for name in ("memory.max_usage_in_bytes", "memory.peak"):
             if (self.folder / name).exists():
                 return int((self.folder / name).read_text())
@@ -33,7 +33,7 @@ class MemoryCgroup:
 
 
 def why_not() -> str:
-    """Why there is no such limit here; empty if there is."""
+    """Why no limit can be set here; empty if one can."""
     if os.geteuid() != 0:
         return "a cgroup needs root"
     return "" if _parent() else "this machine has no memory cgroups"
@@ -41,7 +41,7 @@ def why_not() -> str:
 
 @contextmanager
 def memory_cgroup(limit_bytes: int) -> Iterator[MemoryCgroup]:
-    """A cgroup with that limit, without swap; it ends when its processes have ended."""
+    """A cgroup with that limit and without swap, removed once its processes have ended."""
     parent = _parent()
     assert parent is not None, why_not()
     folder = parent / f"yolo-queue-{os.getpid()}-{time.monotonic_ns()}"

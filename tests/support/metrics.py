@@ -1,4 +1,4 @@
-"""What is scraped, as numbers."""
+"""Reads a Prometheus endpoint as numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry traces, as small as it can be: OTLP over HTTP into a list."""
+"""Collects OpenTelemetry traces: OTLP over HTTP, into a list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receivers of webhooks on real sockets: one that answers, and one that takes its time."""
+"""Receives webhooks on real sockets: receivers that answer, and some that take their time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Sentinel set-up on loopback: one primary, one replica, three sentinels, with passwords."""
+"""Starts a Sentinel set-up on loopback: one primary, one replica, three sentinels, passwords."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The real worker app with a detector that only takes time: measures everything around the model.
+"""The real worker app with a detector that only sleeps, to measure everything around the model.
 
     SIMULATED_MS=50 celery -A tests.support.simulated_app worker
 
-With SIMULATED_MS=0 (the default) decode and encode are skipped too, so that what is left is the
-queue plane: gateway, Redis, Celery, job records.
+Decoding and encoding are skipped. With SIMULATED_MS=0, the default, only the queue itself is left:
+gateway, Redis, Celery, job records.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""A real stack of separate processes: embedded Redis, uvicorn, Celery workers, on free ports."""
+"""Starts the real service as processes on free ports: embedded Redis, gateway, workers."""
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import socket
@@ -16,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from tests.support.machine import environment as machine_environment
 from yolo_queue.server.embedded_redis import EmbeddedRedis
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -23,8 +23,8 @@ DEMO_MODEL = ROOT / "models" / "demo.pt"
 
 
 def free_port() -> int:
-    """Below those that the system gives to outgoing connections: one of them, or a client that
-    knocks before the server is up, could take the port before the server does."""
+    """A port below those that the system gives to outgoing connections. One of those could be taken
+    by an outgoing connection before the server takes it."""
     while True:
         port = random.randint(20_000, 32_000)
         with socket.socket() as probe, suppress(OSError):
@@ -33,7 +33,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], Any], *, seconds: float, what: str) -> Any:
-    """Poll until the condition gives something true, and return that."""
+    """Poll until the condition returns something true, and return that. Raises AssertionError."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
@@ -41,23 +41,33 @@ def wait_until(condition: Callable[[], Any], *, seconds: float, what: str) -> An
     return value
 
 
+def answers(url: str) -> bool:
+    """Whether a GET of this URL is answered with 200."""
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 class Stack:
-    """Start what a test needs of it; `stop` ends every process that is left."""
+    """One service. A test starts the parts that it needs; `stop` ends every process that is left.
+
+    `environment` holds settings of the service, by the names of their variables.
+    """
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         self.redis = EmbeddedRedis(folder / "redis", free_port(), max_bytes=1 << 30)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("YOLO_", "REDIS_"))},
+        settings = {
             "REDIS_URL": self.redis.url,
             "PORT": str(self.port),
             "YOLO_MODEL": str(DEMO_MODEL),
             "WORKER_CONCURRENCY": "2",
             "PYTHONUNBUFFERED": "1",
-            **environment,
         }
+        self.environment = machine_environment(**(settings | environment))
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Stack:
@@ -66,21 +76,23 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, *, workers: int = 1) -> Stack:
+    def start(self, *, workers: int = 1, app: str = "worker.app") -> Stack:
+        """Redis, the gateway and workers, all ready. With no worker, jobs stay queued."""
         self.redis.start()
-        self.gateway = self.start_gateway()
-        self.workers = [self.start_worker() for _ in range(workers)]
-        self.wait_ready(processes=workers * int(self.environment["WORKER_CONCURRENCY"]))
+        self.start_gateway()
+        self.workers = [self.start_worker(app=app) for _ in range(workers)]
+        if workers:
+            self.wait_ready(processes=workers * int(self.environment["WORKER_CONCURRENCY"]))
         return self
 
     def start_gateway(self) -> subprocess.Popen[bytes]:
-        gateway = self.spawn("api", sys.executable, "-m", "api")
+        self.gateway = gateway = self.spawn("api", sys.executable, "-m", "api")
 
-        def answers() -> bool:
+        def is_up() -> bool:
             assert gateway.poll() is None, f"the gateway ended with {gateway.returncode}"
             return self.answers("/health")
 
-        self._wait_until(answers, seconds=30, what="the gateway answers")
+        self._wait_until(is_up, seconds=30, what="the gateway answers")
         return gateway
 
     def start_worker(
@@ -91,7 +103,7 @@ class Stack:
         within: Sequence[str] = (),
         **environment: str,
     ) -> subprocess.Popen[bytes]:
-        """`within`: a command that the worker's is given to, as to join a cgroup first."""
+        """`within`: a command in front of the worker's own, such as one that joins a cgroup."""
         name = name or f"w{len(self.processes)}"
         return self.spawn(
             f"worker-{name}",
@@ -121,10 +133,7 @@ class Stack:
         return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
 
     def answers(self, path: str) -> bool:
-        try:
-            return httpx.get(self.url + path, timeout=5).status_code == 200
-        except httpx.TransportError:
-            return False
+        return answers(self.url + path)
 
     def wait_ready(self, *, processes: int = 1, seconds: float = 90) -> None:
         def ready() -> bool:
@@ -137,7 +146,7 @@ class Stack:
         self._wait_until(ready, seconds=seconds, what=f"{processes} processes are ready")
 
     def _wait_until(self, condition: Callable[[], bool], *, seconds: float, what: str) -> None:
-        """With what the processes said, if it is in vain."""
+        """As `wait_until`; its error has the end of the processes' logs."""
         try:
             wait_until(condition, seconds=seconds, what=what)
         except AssertionError as error:
@@ -154,12 +163,3 @@ class Stack:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
         self.redis.stop()
-
-
-def pool_pids(worker: subprocess.Popen[bytes]) -> list[int]:
-    """Pids of a worker's pool processes."""
-    pids: list[int] = []
-    for thread in Path(f"/proc/{worker.pid}/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that just ended
-            pids += map(int, (thread / "children").read_text().split())
-    return pids

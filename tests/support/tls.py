@@ -1,4 +1,4 @@
-"""TLS in front of a server that has none: a throwaway authority, and a proxy that ends TLS."""
+"""Puts TLS in front of a server that has none: a throwaway authority, a proxy that ends TLS."""
 
 from __future__ import annotations
 

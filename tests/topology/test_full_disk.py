@@ -23,6 +23,7 @@ from shared.job.gateway_store import GatewayStore
 from shared.job.keys import image_key, job_key
 from shared.settings import Settings
 from tests.support.jobs import job
+from tests.support.machine import environment
 from tests.support.stack import DEMO_MODEL, ROOT, free_port, wait_until
 from yolo_queue.server.embedded_redis import EmbeddedRedis
 
@@ -152,14 +153,13 @@ async def test_appendfsync_always_loses_nothing(server: EmbeddedRedis, submitter
 
 def test_up_says_that_there_is_little_room(disk: Path) -> None:
     log = disk / "up.log"
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("YOLO_", "REDIS_"))},
+    settings = {
         **{name: str(free_port()) for name in ("PORT", "FLOWER_PORT", "EMBEDDED_REDIS_PORT")},
         "DATA_DIR": str(disk / "data"),
         "YOLO_MODEL": str(DEMO_MODEL),
         "WORKER_CONCURRENCY": "1",
     }
-    with running_up(environment, log) as up:
+    with running_up(environment(**settings), log) as up:
         wait_until(lambda: "Little room: " in log.read_text(), seconds=60, what="it is said")
         assert up.poll() is None
     assert log.read_text().count("Little room: ") == 1

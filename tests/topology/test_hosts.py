@@ -47,7 +47,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpreadStack]:
                 *("--requirepass", PASSWORD, "--dir", str(folder)),
                 *("--appendonly", "yes", "--appendfsync", "no", "--save", ""),
             )
-            stack.gateway = stack.start_gateway()
+            stack.start_gateway()
             for name in WORKERS:
                 stack.place[f"worker-{name}"] = name
             stack.workers = [

@@ -11,7 +11,8 @@ import pytest
 from tests.support.client import wait_for
 from tests.support.largest_pictures import largest_picture
 from tests.support.memory_cgroup import memory_cgroup, why_not
-from tests.support.stack import ROOT, Stack, pool_pids
+from tests.support.processes import pool_pids
+from tests.support.stack import ROOT, Stack
 
 HEAVIEST = (
     "PNG 16 bits with alpha",
@@ -37,8 +38,7 @@ def test_the_largest_pictures_do_not_cost_a_worker_its_process(tmp_path: Path) -
         memory_cgroup(compose_limit_bytes()) as cgroup,
         Stack(tmp_path, WORKER_CONCURRENCY="1") as stack,
     ):
-        stack.redis.start()
-        stack.start_gateway()
+        stack.start(workers=0)
         worker = stack.start_worker(within=cgroup.join)
         stack.wait_ready(processes=1)
         before = pool_pids(worker)

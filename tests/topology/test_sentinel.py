@@ -1,4 +1,4 @@
-"""Redis behind Sentinel: the primary goes, another takes over, the service goes on by itself."""
+"""Redis behind Sentinel: another server takes over, and the service goes on by itself."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, group: SentinelGroup) -> I
         SIMULATED_MS="300",
         RATE_LIMIT="1000/second",
     ) as stack:
-        stack.gateway = stack.start_gateway()
+        stack.start_gateway()
         stack.workers = [stack.start_worker(app="tests.support.simulated_app")]
         stack.wait_ready(processes=2)
         yield stack

@@ -1,8 +1,7 @@
-"""Redis by TLS: one `rediss://` URL, with a password, means the same to every part."""
+"""Redis over TLS: one `rediss://` URL with a password works for every part."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from shared.redis_access.client import connect
 from shared.settings import Settings
 from tests.support.client import submit
 from tests.support.images import encoded, noise
+from tests.support.machine import missing
 from tests.support.stack import ROOT, Stack, free_port, wait_until
 from tests.support.tls import Authority, TlsProxy, have_openssl
 from yolo_queue.server.embedded_redis import EmbeddedRedis
@@ -27,10 +27,7 @@ LOGIN = ":p%2Fw%40rd@"
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     if not have_openssl():
-        missing = "openssl is not installed: no certificate for the test"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        missing("openssl is not installed: no certificate for the test")
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
@@ -56,7 +53,7 @@ def url(proxy: TlsProxy, authority: Authority) -> str:
 def service(tmp_path_factory: pytest.TempPathFactory, url: str) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     with Stack(folder, REDIS_URL=url, RATE_LIMIT="1000/second") as stack:
-        stack.gateway = stack.start_gateway()
+        stack.start_gateway()
         stack.workers = [stack.start_worker(app="tests.support.simulated_app")]
         stack.wait_ready(processes=2)
         yield stack

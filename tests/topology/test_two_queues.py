@@ -1,4 +1,4 @@
-"""Two services on one Redis, as for two models: each has its queue, its workers and its ids."""
+"""Two services on one Redis, as for two models: queues, workers and ids are separate."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Sta
         ) as two:
             both = {first: one, second: two}
             for name, stack in both.items():
-                stack.gateway = stack.start_gateway()
+                stack.start_gateway()
                 stack.workers = [stack.start_worker(name, app="tests.support.simulated_app")]
             for stack in both.values():
                 stack.wait_ready(processes=1)

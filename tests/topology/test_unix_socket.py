@@ -1,4 +1,4 @@
-"""`unix://`: Redis on this machine without a port; kombu has another word for it than redis-py."""
+"""Redis over `unix://`, which kombu and redis-py write differently."""
 
 from __future__ import annotations
 

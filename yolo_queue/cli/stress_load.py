@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -88,7 +89,7 @@ class Load:
         await asyncio.gather(*(look(shot) for shot in recent))
 
     async def _send_all(self) -> None:
-        turn = iter(self.shots)
+        turn = self._turns()
 
         async def lane() -> None:
             for shot in turn:
@@ -97,6 +98,10 @@ class Load:
                 await self._send(shot)
 
         await asyncio.gather(*(lane() for _ in range(min(self._plan.concurrency, len(self.shots)))))
+
+    def _turns(self) -> Iterator[Shot]:
+        """The shots in the order in which they are sent."""
+        yield from self.shots
 
     async def _send(self, shot: Shot) -> None:
         """Until it is accepted, refused for good, or has been refused for too long."""

@@ -1,7 +1,7 @@
-"""Pictures as telephones, cameras, scanners and desktop programs store them, all showing the same.
+"""Makes pictures as phones, cameras, scanners and desktop programs store them, all of the same.
 
-Libraries write them where one can; structures that no library here writes (Adam7, tiled TIFF,
-Ultra HDR, RLE bitmaps, ...) are put together by hand around a library's coded picture.
+Libraries write them where one can. What no library here writes (Adam7, tiled TIFF, Ultra HDR, RLE
+bitmaps, ...) is put together by hand around a coded picture.
 """
 
 from __future__ import annotations

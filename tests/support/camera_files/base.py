@@ -1,14 +1,15 @@
-"""What the files of every format are made with."""
+"""Makes camera files: what the modules of all formats share."""
 
 from __future__ import annotations
 
-import io
 import random
 import struct
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image, ImageCms
 Pixels = NDArray[np.uint8]
 Transpose = Image.Transpose
 
-# What turns the upright picture into the stored one, by EXIF orientation.
+# Turns the upright picture into the stored one, by EXIF orientation.
 STORED: dict[int, Transpose] = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -40,9 +41,9 @@ RDF = (
 
 @dataclass(frozen=True, slots=True)
 class CameraFile:
-    """`pixels`: H x W x 3, RGB, upright, transparent parts on white. `orientation`: what EXIF, a
-    TIFF tag or irot/imir say, 1-8; the stored picture has its sides swapped from 5 on.
-    `tolerance`: mean absolute difference from `pixels` to allow."""
+    """`pixels`: H x W x 3, RGB, upright, transparent parts on white. `tolerance`: allowed mean
+    absolute difference from them. `orientation`: 1-8, from EXIF, a TIFF tag or irot/imir; from 5
+    on the stored picture has its sides swapped."""
 
     name: str
     data: bytes
@@ -63,15 +64,19 @@ class CameraFile:
         return (width, height) if self.orientation < 5 else (height, width)
 
 
+def maker(form: str, shown: Pixels, tolerance: float = 0.0) -> Callable[..., CameraFile]:
+    """A function that makes the files of one format. They show `shown`, if nothing else is said."""
+
+    def made(name: str, data: bytes, pixels: Pixels = shown, **more: Any) -> CameraFile:
+        options = {"tolerance": tolerance, **more}
+        return CameraFile(f"{form}-{name}", data, f"image/{form}", pixels, **options)
+
+    return made
+
+
 def stored(picture: Image.Image, orientation: int) -> Image.Image:
-    """The picture as a sensor held that way reads it."""
+    """The picture as a camera held that way stores it."""
     return picture.transpose(STORED[orientation]) if orientation in STORED else picture
-
-
-def written(image: Image.Image, form: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, form, **options)
-    return out.getvalue()
 
 
 def by_opencv(
@@ -120,7 +125,7 @@ def exif_of(orientation: int) -> bytes:
 
 
 def icc(size: int = 0) -> bytes:
-    """An sRGB profile; made longer, as printers' are, it carries random bytes at its end."""
+    """An sRGB profile. With `size`, as long as a printer's, by random bytes at its end."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     profile += random.Random(1).randbytes(max(0, size - len(profile)))
     return struct.pack(">I", len(profile)) + profile[4:]

@@ -1,4 +1,4 @@
-"""BMPs."""
+"""Makes BMP files."""
 
 from __future__ import annotations
 
@@ -12,29 +12,27 @@ from tests.support.camera_files.base import (
     CameraFile,
     Pixels,
     by_opencv,
+    maker,
     rgb_of,
     with_alpha,
-    written,
 )
-from tests.support.camera_files.png import _packed
+from tests.support.camera_files.png import packed
+from tests.support.images import encoded
 
 
 def bmps(picture: Image.Image) -> Iterator[CameraFile]:
     pixels = np.asarray(picture)
-
-    def made(name: str, data: bytes, expected: Pixels = pixels, **more: object) -> CameraFile:
-        return CameraFile(f"bmp-{name}", data, "image/bmp", expected, **more)  # type: ignore[arg-type]
-
-    yield made("24", written(picture, "BMP"))
+    made = maker("bmp", pixels)
+    yield made("24", encoded(picture, "BMP"))
     see_through, flat = with_alpha(picture)
     opaque = _bmp(np.dstack([pixels[:, :, ::-1], np.zeros(pixels.shape[:2], np.uint8)]), 32)
     yield made("32-no-alpha", opaque)
     grey = picture.convert("L")
-    yield made("grey-8", written(grey, "BMP"), rgb_of(grey))
+    yield made("grey-8", encoded(grey, "BMP"), rgb_of(grey))
     indexed = picture.quantize(255)
-    yield made("palette-8", written(indexed, "BMP"), rgb_of(indexed))
+    yield made("palette-8", encoded(indexed, "BMP"), rgb_of(indexed))
     bilevel = picture.convert("1")
-    yield made("1", written(bilevel, "BMP"), rgb_of(bilevel))
+    yield made("1", encoded(bilevel, "BMP"), rgb_of(bilevel))
     few = picture.quantize(16)
     colours, table = np.asarray(few), _bmp_table(few, 16)
     yield made("palette-4", _bmp(colours, 4, table=table), rgb_of(few))
@@ -68,7 +66,7 @@ def _bmp(
     if compression == 1:
         body = b"".join(_run_lengths(row) + b"\0\0" for row in order) + b"\0\1"
     else:
-        coded = (_packed(row.reshape(-1), bits) if bits < 8 else row.tobytes() for row in order)
+        coded = (packed(row.reshape(-1), bits) if bits < 8 else row.tobytes() for row in order)
         body = b"".join(row + bytes(-len(row) % 4) for row in coded)
     info = struct.pack("<Iii", header, width, -height if top_down else height)
     info += struct.pack(

@@ -1,4 +1,4 @@
-"""AVIFs and HEICs."""
+"""Makes AVIF and HEIC files."""
 
 from __future__ import annotations
 
@@ -19,24 +19,21 @@ from tests.support.camera_files.base import (
     by_opencv,
     exif_of,
     icc,
+    maker,
     movie,
     rgb_of,
     stored,
     with_alpha,
-    written,
 )
 from tests.support.camera_files.jpeg import trailers
+from tests.support.images import encoded
 
 
 def avifs(picture: Image.Image) -> Iterator[CameraFile]:
-    pixels = np.asarray(picture)
-
-    def made(name: str, data: bytes, **more: object) -> CameraFile:
-        options = {"pixels": pixels, "tolerance": LOSSY, **more}
-        return CameraFile(f"avif-{name}", data, "image/avif", **options)  # type: ignore[arg-type]
+    made = maker("avif", np.asarray(picture), LOSSY)
 
     def saved(image: Image.Image, **options: object) -> bytes:
-        return written(image, "AVIF", speed=9, **options)
+        return encoded(image, "AVIF", speed=9, **options)
 
     yield made("8-bit", saved(picture))
     yield made("444", saved(picture, subsampling="4:4:4"))
@@ -62,12 +59,7 @@ def avifs(picture: Image.Image) -> Iterator[CameraFile]:
 
 
 def heics(picture: Image.Image) -> Iterator[CameraFile]:
-    pixels = np.asarray(picture)
-
-    def made(name: str, data: bytes, **more: object) -> CameraFile:
-        options = {"pixels": pixels, "tolerance": LOSSY, **more}
-        return CameraFile(f"heic-{name}", data, "image/heic", **options)  # type: ignore[arg-type]
-
+    made = maker("heic", np.asarray(picture), LOSSY)
     plain = heic(picture)
     yield made("8-bit", plain)
     yield made("444", heic(picture, chroma=444))

@@ -1,4 +1,4 @@
-"""JPEGs, with what stands before and behind the picture."""
+"""Makes JPEG files, with what cameras put before and behind the picture."""
 
 from __future__ import annotations
 
@@ -21,68 +21,64 @@ from tests.support.camera_files.base import (
     by_opencv,
     exif_of,
     icc,
+    maker,
     movie,
     rgb_of,
     stored,
-    written,
 )
 from tests.support.camera_files.tiff import exif_with_thumbnail, ifd, tiff_header
+from tests.support.images import encoded
 
 
 def jpegs(picture: Image.Image) -> Iterator[CameraFile]:
-    pixels = np.asarray(picture)
-
-    def made(name: str, data: bytes, **more: object) -> CameraFile:
-        options = {"pixels": pixels, "tolerance": LOSSY, **more}
-        return CameraFile(f"jpeg-{name}", data, "image/jpeg", **options)  # type: ignore[arg-type]
-
-    plain = written(picture, "JPEG")
+    made = maker("jpeg", np.asarray(picture), LOSSY)
+    plain = encoded(picture, "JPEG")
     yield made("baseline", plain)
-    yield made("progressive", written(picture, "JPEG", progressive=True))
+    yield made("progressive", encoded(picture, "JPEG", progressive=True))
     for ratio in ("4:4:4", "4:2:2", "4:2:0"):
-        yield made(ratio.replace(":", ""), written(picture, "JPEG", subsampling=ratio))
+        yield made(ratio.replace(":", ""), encoded(picture, "JPEG", subsampling=ratio))
     for ratio in ("411", "440"):
         sampling = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{ratio}")
         data = by_opencv(".jpg", picture, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling)
         yield made(f"{ratio}-opencv", data)
-    yield made("optimized", written(picture, "JPEG", optimize=True))
-    yield made("restart-blocks", written(picture, "JPEG", restart_marker_blocks=3))
+    yield made("optimized", encoded(picture, "JPEG", optimize=True))
+    yield made("restart-blocks", encoded(picture, "JPEG", restart_marker_blocks=3))
     yield made("restart-rows-progressive", _restarting(picture))
-    yield made("rgb", written(picture, "JPEG", keep_rgb=True))
+    yield made("rgb", encoded(picture, "JPEG", keep_rgb=True))
     grey = picture.convert("L")
-    yield made("grey", written(grey, "JPEG"), pixels=rgb_of(grey))
+    yield made("grey", encoded(grey, "JPEG"), pixels=rgb_of(grey))
     cmyk = picture.convert("CMYK")
-    yield made("cmyk", written(cmyk, "JPEG"))
-    yield made("cmyk-progressive", written(cmyk, "JPEG", progressive=True))
+    yield made("cmyk", encoded(cmyk, "JPEG"))
+    yield made("cmyk-progressive", encoded(cmyk, "JPEG", progressive=True))
     yield made("ycck", _ycck(cmyk))
 
     for orientation in range(1, 9):
-        data = written(stored(picture, orientation), "JPEG", exif=exif_of(orientation))
+        data = encoded(stored(picture, orientation), "JPEG", exif=exif_of(orientation))
         yield made(f"exif-{orientation}", data, orientation=orientation)
     for order in "<>":
         exif = exif_with_thumbnail(picture, order, orientation=6)
-        data = written(stored(picture, 6), "JPEG", exif=exif)
+        data = encoded(stored(picture, 6), "JPEG", exif=exif)
         ending = "intel" if order == "<" else "motorola"
         yield made(f"exif-thumbnail-{ending}", data, orientation=6)
-    yield made("icc", written(picture, "JPEG", icc_profile=icc()))
-    yield made("icc-300-kb", written(picture, "JPEG", icc_profile=icc(300_000)))
-    yield made("xmp", written(picture, "JPEG", xmp=RDF % b'xmlns:a="a" a:b="c"'))
+    yield made("icc", encoded(picture, "JPEG", icc_profile=icc()))
+    yield made("icc-300-kb", encoded(picture, "JPEG", icc_profile=icc(300_000)))
+    yield made("xmp", encoded(picture, "JPEG", xmp=RDF % b'xmlns:a="a" a:b="c"'))
     yield made("xmp-extended", with_segments(plain, _extended_xmp(40)))
-    yield made("comment", written(picture, "JPEG", comment=b"made by a scanner" * 100))
+    yield made("comment", encoded(picture, "JPEG", comment=b"made by a scanner" * 100))
     yield made("many-comments", with_segments(plain, _segment(0xFE, b"line") * 40))
     yield made("photoshop", with_segments(plain, _photoshop(picture)))
     yield made("fill-bytes", with_fill_bytes(plain))
     yield made(
-        "fill-bytes-progressive", with_fill_bytes(written(picture, "JPEG", progressive=True))
+        "fill-bytes-progressive", with_fill_bytes(encoded(picture, "JPEG", progressive=True))
     )
     yield from (made(name, data) for name, data in _several_in_one(picture, plain))
     yield from (made(name, plain + trailer) for name, trailer in trailers(picture))
-    rotated = written(stored(picture, 6), "JPEG", exif=exif_of(6))
+    rotated = encoded(stored(picture, 6), "JPEG", exif=exif_of(6))
     yield made("exif-6-motion", rotated + movie(), orientation=6)
 
 
 def _restarting(picture: Image.Image) -> bytes:
-    return written(picture, "JPEG", restart_marker_rows=1, progressive=True)
+    return encoded(picture, "JPEG", restart_marker_rows=1, progressive=True)
 
 
 def _ycck(cmyk: Image.Image) -> bytes:
@@ -91,7 +87,7 @@ def _ycck(cmyk: Image.Image) -> bytes:
     cyan, magenta, yellow, black = cmyk.split()
     inks = Image.merge("RGB", (cyan, magenta, yellow)).convert("YCbCr")
     turned = [channel.point(lambda value: 255 - value) for channel in inks.split()]
-    data = written(Image.merge("CMYK", (*turned, black)), "JPEG")
+    data = encoded(Image.merge("CMYK", (*turned, black)), "JPEG")
     at = data.index(b"Adobe") + 11
     return data[:at] + b"\x02" + data[at + 1 :]
 
@@ -99,11 +95,11 @@ def _ycck(cmyk: Image.Image) -> bytes:
 def _several_in_one(picture: Image.Image, plain: bytes) -> Iterator[tuple[str, bytes]]:
     """Multi-Picture Format and its users."""
     other = picture.transpose(Transpose.ROTATE_180)
-    yield "mpo", written(picture, "MPO", save_all=True, append_images=[other])
-    yield "mpo-three", written(picture, "MPO", save_all=True, append_images=[other, other])
+    yield "mpo", encoded(picture, "MPO", save_all=True, append_images=[other])
+    yield "mpo-three", encoded(picture, "MPO", save_all=True, append_images=[other, other])
     gain = picture.convert("L").reduce(2)
-    yield "ultra-hdr-android", _ultra_hdr(plain, written(gain, "JPEG"))
-    yield "hdr-iphone", _iphone_hdr(plain, written(gain, "JPEG"))
+    yield "ultra-hdr-android", _ultra_hdr(plain, encoded(gain, "JPEG"))
+    yield "hdr-iphone", _iphone_hdr(plain, encoded(gain, "JPEG"))
 
 
 def _ultra_hdr(primary: bytes, gain: bytes) -> bytes:
@@ -169,7 +165,7 @@ def trailers(picture: Image.Image) -> Iterator[tuple[str, bytes]]:
         yield f"zeros-{count}", bytes(count)
     yield "newline", b"\r\n"
     yield "ff-padding", b"\xff" * 512
-    second = written(picture.reduce(2), "JPEG")
+    second = encoded(picture.reduce(2), "JPEG")
     yield "second-jpeg", second
     yield "second-jpeg-cut", second[: len(second) // 2]
     yield "second-jpeg-header-only", second[:300]
@@ -226,7 +222,7 @@ def _extended_xmp(count: int) -> bytes:
 
 def _photoshop(picture: Image.Image) -> bytes:
     """APP13 with a thumbnail, itself a JPEG, and text."""
-    thumbnail = written(picture.resize((64, 48)), "JPEG")
+    thumbnail = encoded(picture.resize((64, 48)), "JPEG")
     body = struct.pack(">IIIIIIHH", 1, 64, 48, 192, 9216, len(thumbnail), 24, 1) + thumbnail
     block = b"8BIM" + struct.pack(">HHI", 1036, 0, len(body)) + body + bytes(len(body) % 2)
     return _segment(0xED, b"Photoshop 3.0\0" + block)

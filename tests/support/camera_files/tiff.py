@@ -1,4 +1,4 @@
-"""TIFFs, and EXIF blocks, which are TIFFs as well."""
+"""Makes TIFF files, and EXIF blocks, which have the same format."""
 
 from __future__ import annotations
 
@@ -16,46 +16,44 @@ from tests.support.camera_files.base import (
     Pixels,
     Transpose,
     by_opencv,
+    maker,
     rgb_of,
     stored,
     with_alpha,
-    written,
 )
+from tests.support.images import encoded
 
 
 def tiffs(picture: Image.Image) -> Iterator[CameraFile]:
     pixels = np.asarray(picture)
-
-    def made(name: str, data: bytes, expected: Pixels = pixels, **more: object) -> CameraFile:
-        return CameraFile(f"tiff-{name}", data, "image/tiff", expected, **more)  # type: ignore[arg-type]
-
+    made = maker("tiff", pixels)
     for name in ("raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits"):
-        data = written(picture, "TIFF", compression=name)
+        data = encoded(picture, "TIFF", compression=name)
         yield made(name.replace("tiff_", "").replace("raw", "uncompressed"), data)
-    yield made("jpeg", written(picture, "TIFF", compression="jpeg", quality=90), tolerance=LOSSY)
+    yield made("jpeg", encoded(picture, "TIFF", compression="jpeg", quality=90), tolerance=LOSSY)
     grey = picture.convert("L")
-    yield made("grey", written(grey, "TIFF"), rgb_of(grey))
+    yield made("grey", encoded(grey, "TIFF"), rgb_of(grey))
     indexed = picture.quantize(255)
-    yield made("palette", written(indexed, "TIFF"), rgb_of(indexed))
+    yield made("palette", encoded(indexed, "TIFF"), rgb_of(indexed))
     bilevel = picture.convert("1")
     for name in ("raw", "group3", "group4", "packbits"):
-        yield made(f"bilevel-{name}", written(bilevel, "TIFF", compression=name), rgb_of(bilevel))
+        yield made(f"bilevel-{name}", encoded(bilevel, "TIFF", compression=name), rgb_of(bilevel))
     cmyk = picture.convert("CMYK")
-    yield made("cmyk", written(cmyk, "TIFF"), tolerance=2.0)
+    yield made("cmyk", encoded(cmyk, "TIFF"), tolerance=2.0)
     see_through, flat = with_alpha(picture)
-    yield made("rgba", written(see_through, "TIFF"), flat, has_alpha=True, tolerance=1.0)
+    yield made("rgba", encoded(see_through, "TIFF"), flat, has_alpha=True, tolerance=1.0)
     wide = np.asarray(grey).astype(np.uint16) * 257
-    yield made("grey-16", written(Image.fromarray(wide), "TIFF"), rgb_of(grey))
+    yield made("grey-16", encoded(Image.fromarray(wide), "TIFF"), rgb_of(grey))
     yield made("rgb-16-opencv", by_opencv(".tiff", picture, deep=True))
     yield made("rgb-float-opencv", by_opencv(".tiff", picture, floating=True))
     other = picture.transpose(Transpose.ROTATE_180)
-    data = written(picture, "TIFF", save_all=True, append_images=[other, other])
+    data = encoded(picture, "TIFF", save_all=True, append_images=[other, other])
     yield made("pages", data)
-    yield made("big-tiff", written(picture, "TIFF", big_tiff=True))
-    yield made("one-strip", written(picture, "TIFF", strip_size=1 << 30))
-    yield made("row-strips", written(picture, "TIFF", strip_size=1))
+    yield made("big-tiff", encoded(picture, "TIFF", big_tiff=True))
+    yield made("one-strip", encoded(picture, "TIFF", strip_size=1 << 30))
+    yield made("row-strips", encoded(picture, "TIFF", strip_size=1))
     for orientation in range(2, 9):
-        data = written(stored(picture, orientation), "TIFF", tiffinfo={274: orientation})
+        data = encoded(stored(picture, orientation), "TIFF", tiffinfo={274: orientation})
         yield made(f"orientation-{orientation}", data, orientation=orientation)
     turned = np.asarray(stored(picture, 6))
     six: TiffTags = {274: (3, (6,))}
@@ -65,12 +63,12 @@ def tiffs(picture: Image.Image) -> Iterator[CameraFile]:
     name = {"tiffinfo": {274: 6}}
     for mode, kind in (("L", "grey"), ("P", "palette"), ("1", "bilevel"), ("CMYK", "cmyk")):
         other = picture.quantize(255) if mode == "P" else picture.convert(mode)
-        data = written(stored(other, 6), "TIFF", **name)
+        data = encoded(stored(other, 6), "TIFF", **name)
         yield made(f"orientation-6-{kind}", data, rgb_of(other), orientation=6, tolerance=2.0)
     wide = np.asarray(stored(grey, 6)).astype(np.uint16) * 257
-    data = written(Image.fromarray(wide), "TIFF", **name)
+    data = encoded(Image.fromarray(wide), "TIFF", **name)
     yield made("orientation-6-grey-16", data, rgb_of(grey), orientation=6)
-    data = written(stored(see_through, 6), "TIFF", **name)
+    data = encoded(stored(see_through, 6), "TIFF", **name)
     yield made("orientation-6-rgba", data, flat, orientation=6, has_alpha=True, tolerance=1.0)
     data = by_opencv(".tiff", see_through, deep=True)
     yield made("rgba-16-opencv", data, flat, has_alpha=True, tolerance=1.0)
@@ -179,7 +177,7 @@ def exif_with_thumbnail(picture: Image.Image, order: str, *, orientation: int) -
     second directory, rotated as the picture is."""
     small = stored(picture, orientation)
     small.thumbnail((160, 120))
-    thumbnail = written(small, "JPEG")
+    thumbnail = encoded(small, "JPEG")
     tags: TiffTags = {
         271: (2, b"Camera\0"),
         272: (2, b"Model with a long name\0"),

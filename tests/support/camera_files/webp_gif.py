@@ -1,4 +1,4 @@
-"""WebPs and GIFs."""
+"""Makes WebP and GIF files."""
 
 from __future__ import annotations
 
@@ -15,40 +15,36 @@ from tests.support.camera_files.base import (
     by_opencv,
     exif_of,
     icc,
+    maker,
     rgb_of,
     stored,
     with_alpha,
-    written,
 )
+from tests.support.images import encoded
 
 
 def webps(picture: Image.Image) -> Iterator[CameraFile]:
-    pixels = np.asarray(picture)
-
-    def made(name: str, data: bytes, **more: object) -> CameraFile:
-        options = {"pixels": pixels, "tolerance": LOSSY, **more}
-        return CameraFile(f"webp-{name}", data, "image/webp", **options)  # type: ignore[arg-type]
-
-    plain = written(picture, "WEBP")
+    made = maker("webp", np.asarray(picture), LOSSY)
+    plain = encoded(picture, "WEBP")
     yield made("lossy", plain)
-    yield made("lossless", written(picture, "WEBP", lossless=True), tolerance=0.0)
+    yield made("lossless", encoded(picture, "WEBP", lossless=True), tolerance=0.0)
     see_through, flat = with_alpha(picture)
-    yield made("lossy-alpha", written(see_through, "WEBP"), pixels=flat, has_alpha=True)
-    data = written(see_through, "WEBP", lossless=True)
+    yield made("lossy-alpha", encoded(see_through, "WEBP"), pixels=flat, has_alpha=True)
+    data = encoded(see_through, "WEBP", lossless=True)
     yield made("lossless-alpha", data, pixels=flat, has_alpha=True, tolerance=1.0)
-    yield made("icc-xmp", written(picture, "WEBP", icc_profile=icc(), xmp=RDF % b'a="b"'))
+    yield made("icc-xmp", encoded(picture, "WEBP", icc_profile=icc(), xmp=RDF % b'a="b"'))
     for orientation in range(1, 9):
-        data = written(stored(picture, orientation), "WEBP", exif=exif_of(orientation))
+        data = encoded(stored(picture, orientation), "WEBP", exif=exif_of(orientation))
         yield made(f"exif-{orientation}", data, orientation=orientation)
-    bare = written(stored(picture, 6), "WEBP", exif=exif_of(6)[6:])
+    bare = encoded(stored(picture, 6), "WEBP", exif=exif_of(6)[6:])
     yield made("exif-6-without-prefix", bare, orientation=6)
     other = picture.transpose(Transpose.ROTATE_180)
     moving = {"save_all": True, "append_images": [other, picture], "duration": 100}
-    yield made("animated", written(picture, "WEBP", **moving), animated=True)
+    yield made("animated", encoded(picture, "WEBP", **moving), animated=True)
     yield made(
-        "animated-lossless", written(picture, "WEBP", lossless=True, **moving), animated=True
+        "animated-lossless", encoded(picture, "WEBP", lossless=True, **moving), animated=True
     )
-    data = written(see_through, "WEBP", **moving)
+    data = encoded(see_through, "WEBP", **moving)
     yield made("animated-alpha", data, pixels=flat, has_alpha=True, animated=True)
     yield made("trailing-bytes", plain + bytes(100))
 
@@ -56,24 +52,20 @@ def webps(picture: Image.Image) -> Iterator[CameraFile]:
 def gifs(picture: Image.Image) -> Iterator[CameraFile]:
     indexed = picture.quantize(255)
     pixels = rgb_of(indexed)
-
-    def made(name: str, data: bytes, **more: object) -> CameraFile:
-        options = {"pixels": pixels, **more}
-        return CameraFile(f"gif-{name}", data, "image/gif", **options)  # type: ignore[arg-type]
-
-    plain = written(indexed, "GIF", interlace=0)
+    made = maker("gif", pixels)
+    plain = encoded(indexed, "GIF", interlace=0)
     yield made("plain", plain)
-    yield made("interlaced", written(indexed, "GIF", interlace=1))
+    yield made("interlaced", encoded(indexed, "GIF", interlace=1))
     grey = picture.convert("L")
-    yield made("grey", written(grey, "GIF"), pixels=rgb_of(grey))
+    yield made("grey", encoded(grey, "GIF"), pixels=rgb_of(grey))
     # Pillow writes a transparent pixel only where a mask leaves one.
     clear = pixels.copy()
     clear[np.asarray(indexed) == 0] = 255
-    data = written(indexed, "GIF", transparency=0, optimize=False)
+    data = encoded(indexed, "GIF", transparency=0, optimize=False)
     yield made("transparent", data, pixels=clear, has_alpha=True)
     other = indexed.transpose(Transpose.ROTATE_180)
     moving = {"save_all": True, "append_images": [other], "duration": 100, "loop": 0}
-    yield made("animated", written(indexed, "GIF", **moving), animated=True)
+    yield made("animated", encoded(indexed, "GIF", **moving), animated=True)
     yield made("opencv", by_opencv(".gif", picture), pixels=np.asarray(picture), tolerance=24.0)
-    yield made("comment", written(indexed, "GIF", comment=b"words " * 200))
+    yield made("comment", encoded(indexed, "GIF", comment=b"words " * 200))
     yield made("trailing-bytes", plain + bytes(100))

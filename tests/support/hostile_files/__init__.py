@@ -1,6 +1,6 @@
-"""Files of a wanted size with structures that cost a careless reader time or memory.
+"""Makes files with structures that cost a careless reader time or memory.
 
-Most end in, or wrap, a small valid picture, so that a reader has a reason to wade through them.
+Most end in, or wrap, a small valid picture, so that a reader has a reason to read through them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What the files of every format are made with."""
+"""Makes hostile files: what the modules of all formats share."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,12 +16,6 @@ Named = Iterator[tuple[str, bytes]]
 
 def times(unit: bytes, size: int) -> bytes:
     return unit * max(1, size // len(unit))
-
-
-def written(image: Image.Image, form: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, form, **options)
-    return out.getvalue()
 
 
 def ramp(side: int = 64) -> Image.Image:

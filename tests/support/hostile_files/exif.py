@@ -1,4 +1,4 @@
-"""EXIF blocks, which most formats carry."""
+"""Makes hostile EXIF blocks, which most formats can carry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile AVIFs and HEICs."""
+"""Makes hostile AVIF and HEIC files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import pillow_heif
 from PIL import Image
 
-from tests.support.hostile_files.base import BIG, HUGE, Named, times, written
+from tests.support.hostile_files.base import BIG, HUGE, Named, times
+from tests.support.images import encoded
 
 
 def _box(kind: bytes, data: bytes = b"") -> bytes:
@@ -42,7 +43,7 @@ def _hevc(side: int) -> _Coded:
 
 @cache
 def _av1(side: int) -> _Coded:
-    data = written(Image.new("RGB", (side, side), (90, 120, 30)), "AVIF", speed=10, quality=10)
+    data = encoded(Image.new("RGB", (side, side), (90, 120, 30)), "AVIF", speed=10, quality=10)
     return _Coded(data, b"av01", b"av1C")
 
 

@@ -1,12 +1,13 @@
-"""Hostile JPEGs."""
+"""Makes hostile JPEG files."""
 
 from __future__ import annotations
 
 import struct
 from functools import cache
 
-from tests.support.hostile_files.base import BIG, HUGE, Named, ramp, times, written
+from tests.support.hostile_files.base import BIG, HUGE, Named, ramp, times
 from tests.support.hostile_files.exif import exif_blocks
+from tests.support.images import encoded
 
 
 def _segment(marker: int, payload: bytes) -> bytes:
@@ -15,7 +16,7 @@ def _segment(marker: int, payload: bytes) -> bytes:
 
 @cache
 def _jpeg(*, progressive: bool = False) -> bytes:
-    return written(ramp(), "JPEG", progressive=progressive)
+    return encoded(ramp(), "JPEG", progressive=progressive)
 
 
 def _declaring(jpeg: bytes, width: int, height: int, frame: int | None = None) -> bytes:

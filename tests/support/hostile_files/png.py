@@ -1,12 +1,13 @@
-"""Hostile PNGs."""
+"""Makes hostile PNG files."""
 
 from __future__ import annotations
 
 import struct
 import zlib
 
-from tests.support.hostile_files.base import BIG, HUGE, Named, ramp, times, written
+from tests.support.hostile_files.base import BIG, HUGE, Named, ramp, times
 from tests.support.hostile_files.exif import exif_blocks
+from tests.support.images import encoded
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -43,7 +44,7 @@ def _flat_png(width: int, height: int, bits: int, colour: int, interlaced: int =
 
 
 def pngs(size: int) -> Named:
-    plain = written(ramp(), "PNG")
+    plain = encoded(ramp(), "PNG")
     head, rest, end = plain[:33], plain[33:-12], plain[-12:]
 
     for kind in (b"tEXt", b"zTXt", b"iTXt", b"IDAT", b"eXIf", b"iCCP", b"sPLT", b"fdAT", b"prVt"):

@@ -1,4 +1,4 @@
-"""Hostile TIFFs and BMPs."""
+"""Makes hostile TIFF and BMP files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile WebPs and GIFs."""
+"""Makes hostile WebP and GIF files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from functools import cache
 
 from PIL import Image
 
-from tests.support.hostile_files.base import BIG, HUGE, Named, ramp, times, written
+from tests.support.hostile_files.base import BIG, HUGE, Named, ramp, times
 from tests.support.hostile_files.exif import exif_blocks
+from tests.support.images import encoded
 
 
 def _riff(*chunks: bytes) -> bytes:
@@ -28,12 +29,12 @@ def _canvas(width: int, height: int, flags: int = 0) -> bytes:
 @cache
 def _flat_webp(width: int, height: int) -> bytes:
     """Only the VP8L chunk."""
-    data = written(Image.new("RGB", (width, height)), "WEBP", lossless=True, quality=0, method=0)
+    data = encoded(Image.new("RGB", (width, height)), "WEBP", lossless=True, quality=0, method=0)
     return data[12:]
 
 
 def webps(size: int) -> Named:
-    frame = written(ramp(), "WEBP")[12:]
+    frame = encoded(ramp(), "WEBP")[12:]
     for name, chunk in (
         ("unknown", _riff_chunk(b"abcd", b"")),
         ("exif", _riff_chunk(b"EXIF", b"")),
@@ -68,7 +69,7 @@ def _declaring_vp8(chunk: bytes, width: int, height: int) -> bytes:
 
 
 def gifs(size: int) -> Named:
-    plain = written(ramp().quantize(255), "GIF")
+    plain = encoded(ramp().quantize(255), "GIF")
     colours = 13 + 3 * (2 << (plain[10] & 7))
     screen, at = plain[:colours], plain.index(b",", colours)
     frame = plain[at:-1]

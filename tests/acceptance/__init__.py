@@ -1,0 +1,1 @@
+"""Tests of the running service: real gateway, Redis and workers."""

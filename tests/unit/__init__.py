@@ -1,0 +1,1 @@
+"""Tests of single modules, in this process and without a server."""
