@@ -13,7 +13,7 @@ from fastapi import FastAPI, UploadFile
 from shared.settings import Settings
 
 app = FastAPI()
-store = redis.asyncio.Redis.from_url(Settings().redis_url)
+store = redis.asyncio.Redis.from_url(Settings().redis_url.get_secret_value())
 
 
 @app.post("/read/", status_code=201)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from worker.process.counters import OUTCOMES, STAGES
 
 from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise, sample, undecodable
 from tests.support.metrics import counters, samples, scrape, value
 from tests.support.processes import pool_pids
 from tests.support.stack import Stack, free_port, wait_until
+from worker.process.shared_memory import OUTCOMES, STAGES
 
 WORKER_PORT = free_port()
 WORKER_URL = f"http://127.0.0.1:{WORKER_PORT}/metrics"

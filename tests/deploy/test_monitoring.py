@@ -12,17 +12,18 @@ import promql_parser
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, Metric
-from worker.process.counters import Tally
 
 from api.background import BackgroundTasks
 from api.http_metrics import RequestMetrics
 from api.notifications import Notifier
 from api.routes.metrics import QueueCollector, RedisCollector
 from api.upload_budget import UploadBudget
-from shared.job.gateway_store import GatewayStore, QueueState, RedisMemory
+from shared.job.gateway_store import GatewayStore
+from shared.job.queue_state import QueueState, RedisMemory
 from shared.settings import Settings
 from tests.support.stack import ROOT
 from worker.process.metrics import Snapshot, WorkerCollector
+from worker.process.shared_memory import SharedMemory
 
 FOLDER = ROOT / "deploy" / "monitoring"
 GRAFANA = FOLDER / "grafana"
@@ -77,7 +78,7 @@ def served() -> dict[str, set[str]]:
     requests.requests.labels("GET", "/", "200").inc()
     requests.problems.labels("internal").inc()
     requests.seconds.labels("GET", "/").observe(1)
-    snapshot = Snapshot(Tally(1).read(1), {}, 0.0, "demo.pt", "torch")
+    snapshot = Snapshot(SharedMemory().counters(), {}, 0.0, "demo.pt", "torch")
     registries = [requests.registry]
     for collector in (
         QueueCollector(QueueState(0, 0, 0.0, 0, None, {}, {}, 0), settings),

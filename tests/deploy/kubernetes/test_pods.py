@@ -93,9 +93,8 @@ def test_no_key_can_be_left_out(objects: list[Object]) -> None:
             for entry in container.get("env", []):
                 assert set(re.findall(r"\$\((\w+)\)", entry.get("value", ""))) <= before
                 reference = entry.get("valueFrom", {}).get("secretKeyRef", {})
-                assert not reference.get("optional") or entry["name"] == "IMAGE_REDIS_URL"
-                if not reference.get("optional"):
-                    before.add(entry["name"])
+                assert not reference.get("optional")
+                before.add(entry["name"])
 
 
 def test_pods_have_time_to_end(objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ def test_a_worker_that_does_not_consume_is_restarted(
     rendered: Rendered, settings: Settings
 ) -> None:
     report = {"processes": 2, "loaded": 2, "ready": 2, "running": 0, "consuming": True}
-    store = WorkerStore(settings)
+    store, url = WorkerStore(settings), settings.redis_url.get_secret_value()
     name = f"celery@{socket.gethostname()}/{os.getpid()}"
 
     def beat(**changes: object) -> None:
@@ -72,12 +72,12 @@ def test_a_worker_that_does_not_consume_is_restarted(
         store.redis.zadd("yolo:workers-seen", {name: time.time() * 1000})
 
     try:
-        assert probe(rendered, "livenessProbe", settings.redis_url).returncode == 1
+        assert probe(rendered, "livenessProbe", url).returncode == 1
         beat()
-        assert probe(rendered, "livenessProbe", settings.redis_url).returncode == 0
-        assert probe(rendered, "readinessProbe", settings.redis_url).returncode == 0
+        assert probe(rendered, "livenessProbe", url).returncode == 0
+        assert probe(rendered, "readinessProbe", url).returncode == 0
         beat(consuming=False, ready=0)
-        gone = probe(rendered, "livenessProbe", settings.redis_url)
+        gone = probe(rendered, "livenessProbe", url)
         assert gone.returncode == 1
         assert "does not take jobs" in gone.stdout
     finally:
