@@ -26,7 +26,7 @@ import yaml
 
 from api.__main__ import DRAIN_SECONDS
 from api.app import create_app
-from api.waiting import MAX_WAIT_SECONDS
+from api.long_polling import MAX_WAIT_SECONDS
 from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
 from tests.support.kubernetes import (
@@ -375,7 +375,7 @@ async def _gateway(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             yield client
     finally:
-        await app.state.gateway.close()
+        await app.state.services.store.close()
 
 
 @pytest.mark.anyio
