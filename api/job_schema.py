@@ -87,7 +87,7 @@ class Job(BaseModel):
     model: str | None = None
     task: str | None = None
     width: int | None = Field(None, description="Width of the upright original image in pixels.")
-    height: int | None = Field(None, description="Its height.")
+    height: int | None = Field(None, description="Height of that image in pixels.")
     detections: list[Detection] | None = None
     image: str | None = Field(
         None, description="The annotated picture as a JPEG data URL. Null with `annotate=false`."

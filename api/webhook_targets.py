@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# Most of these are not global for Python either, but not all of them in every version.
+# `is_global` excludes most of these, but not all of them in every version of Python.
 _SPECIAL = [
     ipaddress.ip_network(block)
     for block in (
@@ -56,7 +56,10 @@ class Target:
         """Raises `InvalidParameter` for a URL that could never be posted to."""
         # Before `urlsplit`, which drops line breaks and tabs.
         if len(url) > MAX_URL_LENGTH or " " in url or not url.isprintable():
-            raise _invalid("must have at most 2000 characters, none of them white space.")
+            raise _invalid(
+                f"must have at most {MAX_URL_LENGTH} characters, without white space or control "
+                "characters."
+            )
         try:
             parts = urlsplit(url)
         except ValueError as error:

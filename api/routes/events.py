@@ -71,9 +71,8 @@ async def _stream(request: Request, task_id: str, last_id: str) -> AsyncIterator
                 if notifier.draining:
                     return
                 continue
-            for event_id, fields in entries[
-                :-1
-            ]:  # older changes; the last one comes with the job object
+            # Older changes first. The last one is sent with the whole job, below.
+            for event_id, fields in entries[:-1]:
                 yield _event({"task_id": task_id, **fields}, event_id)
             if record is None:
                 return  # it has expired
