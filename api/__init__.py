@@ -1,1 +1,1 @@
-"""The gateway: takes uploads, answers with jobs. Never imports the workers, torch, cv2 or numpy."""
+"""The gateway: accepts images and answers with jobs. Never imports workers, torch, cv2 or numpy."""

@@ -1,4 +1,4 @@
-"""Owns `python -m api`: the gateway on uvicorn, set up by the environment."""
+"""Starts the gateway with the settings of the environment: `python -m api`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import os
 import uvicorn
 
 from api.app import create_app
-from api.connections import KEEP_ALIVE_SECONDS, Connections, bounds, raise_descriptor_limit
-from api.guarded_protocol import protocol_for
+from api.connection_limiter import KEEP_ALIVE_SECONDS, ConnectionLimiter
+from api.http_protocol import protocol_for
 from api.malloc import keep_memory
+from api.open_files import connection_limits, raise_open_files_limit
 from shared.errors import StartupError
 from shared.logs import configure_logs
 from shared.settings import load_settings
 
 DRAIN_SECONDS = 30
+"""After SIGTERM no new connections are accepted, and requests under way get this long."""
 
 
 def main() -> None:
@@ -27,25 +29,23 @@ def main() -> None:
     configure_logs(settings)
     keep_memory()
     try:
-        connections = Connections(bounds(settings, raise_descriptor_limit()))
-        app = create_app(settings)
+        limiter = ConnectionLimiter(connection_limits(settings, raise_open_files_limit()))
+        app = create_app(settings, limiter)
     except StartupError as error:
         logging.getLogger("yolo_queue.api").critical("%s", error)
         raise SystemExit(os.EX_CONFIG) from error
-    app.state.request_metrics.show_connections(connections)
-    # What is loaded by now is never garbage; looking through it time and again was 4 % of the work.
+    # What is loaded by now is never garbage. Searching it again and again was 4 % of the CPU time.
     gc.collect()
     gc.freeze()
     uvicorn.run(
         app,
-        http=protocol_for(connections),
+        http=protocol_for(limiter),
         host=settings.host,
         port=settings.port,
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # TRUSTED_PROXIES decides (api/app.py), not uvicorn's own variable
-        # SIGTERM: no new connections, then this long for the answers under way.
+        proxy_headers=False,  # by TRUSTED_PROXIES (api/app.py), not by uvicorn's own variable
         timeout_graceful_shutdown=DRAIN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         backlog=2048,

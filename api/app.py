@@ -1,60 +1,48 @@
-"""Owns the making of the gateway: `uvicorn --factory api.app:create_app`. No work at import."""
+"""Makes the gateway's ASGI application: `uvicorn --factory api.app:create_app`."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api import docs, problems
-from api.auth import KeyRing
-from api.background import BackgroundTasks
-from api.draining import on_stop_signal
-from api.http_metrics import CountRequests, RequestMetrics
-from api.notifications import Notifier
-from api.rate_limit import RateLimiter
+from api.connection_limiter import ConnectionLimiter
+from api.http_metrics import CountRequests
 from api.request_spans import request_spans
 from api.routes import events, health, metrics, model, page, predict, queue, result
 from api.security_headers import SecurityHeaders
-from api.upkeep import keep_queue
-from api.upload_budget import UploadBudget
-from api.webhooks import WebhookSender
+from api.services import Services
 from shared import tracing
-from shared.job.gateway_store import GatewayStore
 from shared.settings import Settings
 
 log = logging.getLogger("yolo_queue.api")
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The gateway of one service; settings come from the environment unless given."""
+def create_app(
+    settings: Settings | None = None, limiter: ConnectionLimiter | None = None
+) -> FastAPI:
+    """The gateway with these settings, or with those of the environment. `limiter`: what limits its
+    connections, to be shown in the metrics."""
     settings = settings or Settings()
+    services = Services.create(settings, limiter)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if not settings.api_keys:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if not services.keys:
             log.warning(
-                "API_KEYS is not set: everyone who reaches %s:%d may use this service",
+                "API_KEYS is not set: anyone who can reach %s:%d may use this service",
                 settings.host,
                 settings.port,
             )
-        background, notifier = app.state.background, app.state.notifier
-        background.run("job changes", notifier.listen)
-        background.run("queue positions", notifier.tell_positions)
-        background.run("upkeep", partial(keep_queue, app.state.store))
-        app.state.webhooks.start(background)
         try:
-            with on_stop_signal(app.state.notifier.drain):
+            async with services.running():
                 yield
         finally:
-            await background.stop()
-            await app.state.webhooks.stop()
-            await app.state.store.close()
-            await app.state.rate_limiter.close()
             tracing.stop()
 
     app = FastAPI(
@@ -67,19 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         telemetry=request_spans(settings),
     )
-    app.state.settings = settings
-    app.state.store = GatewayStore(settings)
-    app.state.background = BackgroundTasks()
-    app.state.notifier = Notifier(app.state.store)
-    app.state.webhooks = WebhookSender(settings, app.state.store)
-    app.state.keys = KeyRing(settings.api_keys)
-    app.state.rate_limiter = RateLimiter(settings)
-    app.state.upload_budget = UploadBudget(
-        settings.max_gateway_upload_bytes, settings.max_client_upload_bytes
-    )
-    app.state.request_metrics = RequestMetrics(
-        app.state.upload_budget, app.state.notifier, app.state.background
-    )
+    app.state.services = services
     for module in (predict, result, events, queue, model, health, metrics, page):
         app.include_router(module.router)
     page.install(app)
@@ -87,8 +63,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     app.add_middleware(SecurityHeaders)
     if settings.cors_origins:
-        from fastapi.middleware.cors import CORSMiddleware
-
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
@@ -102,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             ],
             expose_headers=["Location", "Retry-After", "Idempotency-Replayed"],
         )
-    app.add_middleware(CountRequests, metrics=app.state.request_metrics)
+    app.add_middleware(CountRequests, metrics=services.request_metrics)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
     return app

@@ -1,5 +1,4 @@
-"""Runs the gateway's background tasks: starts one again that ends by an error, and says which are
-down."""
+"""Runs the gateway's background tasks, restarts those that fail and says which ones are down."""
 
 from __future__ import annotations
 
@@ -10,21 +9,23 @@ from collections.abc import Awaitable, Callable, Iterable
 
 log = logging.getLogger("yolo_queue.api")
 
-RETRY_SECONDS = 1.0
+RECANCEL_SECONDS = 1.0
 RESTART_SECONDS = 1.0
 
 
 class BackgroundTasks:
-    """Each task is a coroutine function that never returns. A gateway without one of them would go
-    on answering and do only half of its work, so its death is seen in `/ready` and in the metrics.
+    """Each task is a coroutine function that never returns.
+
+    A gateway that has lost one of them still answers but does only part of its work, so a task that
+    is down shows in `/ready` and in the metrics.
     """
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
         self.up: dict[str, bool] = {}
-        """Whether each task runs, by its name."""
+        """Whether each task is running, by name."""
         self.failures: Counter[str] = Counter()
-        """How often each has ended by itself."""
+        """How often each task has ended although nobody stopped it."""
 
     def run(self, name: str, function: Callable[[], Awaitable[None]]) -> None:
         """Run `function` from now until `stop`."""
@@ -39,19 +40,19 @@ class BackgroundTasks:
             self.up[name] = True
             try:
                 await function()
-                log.error("the background task `%s` has returned; starting it again", name)
+                log.error("background task `%s` returned unexpectedly; restarting it", name)
             except Exception:
-                log.exception("the background task `%s` has failed; starting it again", name)
+                log.exception("background task `%s` failed; restarting it", name)
             self.up[name] = False
             self.failures[name] += 1
             await asyncio.sleep(RESTART_SECONDS)
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they are done. Once is not always enough: a cancellation that comes in
-    the moment a time-out or a connection attempt inside the task ends can be swallowed by it."""
+    """Cancel tasks until they are done. One cancellation is not always enough: a task swallows it
+    if a timeout or a connection attempt inside ends at the same moment."""
     pending = set(tasks)
     while pending:
         for task in pending:
             task.cancel()
-        _done, pending = await asyncio.wait(pending, timeout=RETRY_SECONDS)
+        _done, pending = await asyncio.wait(pending, timeout=RECANCEL_SECONDS)

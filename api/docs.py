@@ -1,4 +1,4 @@
-"""Owns `/docs`: Swagger UI from a package on this host, under the strict CSP."""
+"""Serves `/docs`: Swagger UI from files on this host, since the CSP allows no other origin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps an upload's memory for the next one, where the C library is glibc."""
+"""Makes glibc keep an upload's memory for the next one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _MMAP_BYTES, _TRIM_BYTES = 32 << 20, 64 << 20
 
 
 def keep_memory() -> None:
-    """Left alone, glibc may give a picture's memory back to the kernel and ask for it again with
-    the next: 4 ms of an upload of 2.3 MB. Now up to 64 MiB at the top of its heap stay."""
+    """Keep up to 64 MiB at the top of the heap. By default glibc may return an upload's memory to
+    the kernel and ask for it again for the next upload, which takes 4 ms for 2.3 MB."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # musl, macOS

@@ -1,7 +1,7 @@
-"""Owns waiting: wakes requests when their job changes, from one subscription for all of them.
+"""Wakes the requests that wait for a job when it changes. One subscription serves all of them.
 
-A wake-up says only "look again". Missing one is harmless as long as everyone looks after it: when
-the subscription was lost, all are woken once it stands again.
+A wake-up only says "read the job again", so an extra one does no harm. While the subscription is
+lost, changes may be missed, so all waiting requests are woken once it is back.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from shared.redis_access.client import UNAVAILABLE
 log = logging.getLogger("yolo_queue.api")
 
 POSITION_SECONDS = 1.0
-"""How often those who watch a queued job are told its new position, at most."""
+"""How often a request is told the new position of its queued job, at most."""
 RECONNECT_SECONDS = 1.0
-_GOING_ON = (JobState.QUEUED.value, JobState.PROCESSING.value)
+_UNFINISHED = (JobState.QUEUED.value, JobState.PROCESSING.value)
 
 
 class Watch:
-    """One request's interest in one job. `woken` is set when there is something to look at."""
+    """One request that waits for one job. `woken` is set when it should read the job again."""
 
     def __init__(self, task_id: str, *, end_only: bool = False) -> None:
         self.task_id = task_id
@@ -34,7 +34,7 @@ class Watch:
         self.wants_position = False
 
     async def wait(self, seconds: float) -> bool:
-        """Sleep until woken; False when the time is up."""
+        """Sleep until woken. False: the time is up."""
         try:
             async with asyncio.timeout(seconds):
                 await self.woken.wait()
@@ -45,6 +45,8 @@ class Watch:
 
 
 class Notifier:
+    """The waiting requests of one gateway, by job."""
+
     def __init__(self, store: GatewayStore) -> None:
         self._store = store
         self._watches: dict[str, set[Watch]] = {}
@@ -52,14 +54,14 @@ class Notifier:
         self.draining = False
 
     def drain(self) -> None:
-        """Let every waiting request answer with what there is: the gateway is about to stop."""
+        """Make every waiting request answer now with the job as it is: the gateway will stop."""
         self.draining = True
         self._wake_all()
 
     @contextmanager
     def watch(self, task_id: str, *, end_only: bool = False) -> Iterator[Watch]:
-        """Begin to watch before reading the job, or a change in between is missed. `end_only`:
-        to be woken by nothing but the job's end."""
+        """Watch a job. Read the job after this, not before, or a change in between is missed.
+        `end_only`: wake only when it has ended."""
         watch = Watch(task_id, end_only=end_only)
         watches = self._watches.setdefault(task_id, set())
         watches.add(watch)
@@ -79,29 +81,29 @@ class Notifier:
                 watch.woken.set()
 
     async def listen(self) -> None:
-        """Wake those whose job has changed. Never returns."""
+        """Wake the requests whose job has changed. Never returns."""
         while True:
             try:
                 async for message in self._store.subscribe():
-                    if message is None:  # the subscription stands, perhaps again
+                    if message is None:  # subscribed, perhaps again
                         self._wake_all()
                         continue
                     task_id, state = message
                     if state != "queued":
                         self._queue_moved = True
-                    # A state that is not known here, of a newer gateway or worker, may be an end.
-                    going_on = state in _GOING_ON
+                    # A newer gateway or worker may report a final state that is unknown here.
+                    unfinished = state in _UNFINISHED
                     for watch in self._watches.get(task_id, ()):
-                        if not (going_on and watch.end_only):
+                        if not (unfinished and watch.end_only):
                             watch.woken.set()
             except (*UNAVAILABLE, StoreUnavailable) as error:
-                log.info("no notifications while Redis is away: %s", error)
+                log.info("not notified of job changes while Redis is unavailable: %s", error)
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def tell_positions(self) -> None:
-        """Wake those who want to know their job's position. Never returns."""
+        """Wake the requests that want to know their job's position. Never returns."""
         while True:
-            # With very many watchers less often, so that looking does not become the work.
+            # Less often with thousands of watches, so that reading positions does not take over.
             await asyncio.sleep(max(POSITION_SECONDS, len(self._watches) / 500))
             if not self._queue_moved:
                 continue

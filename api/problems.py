@@ -1,4 +1,4 @@
-"""Owns how errors look over HTTP: one table from error class to status, RFC 9457 bodies."""
+"""Turns errors into HTTP responses: a status for each class, and problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def problem(
 
 
 def responses(*kinds: type[errors.YoloQueueError]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI entries for the errors a route may answer with, an example for each."""
+    """OpenAPI entries for the errors that a route may answer with, each with an example."""
     documented: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         status = STATUS[kind]
@@ -123,6 +123,7 @@ _REF = "#/components/schemas/Problem"
 
 
 def install(app: FastAPI) -> None:
+    """Add the exception handlers, and the schema of a problem to the OpenAPI document."""
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -139,7 +140,7 @@ def install(app: FastAPI) -> None:
         if error.retry_after_seconds is not None:
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
         if isinstance(error, errors.UploadTooSlow):
-            headers["Connection"] = "close"  # the rest of the body is of no use
+            headers["Connection"] = "close"  # do not wait for the rest of the body
         if isinstance(error, errors.NotAuthenticated):
             headers["WWW-Authenticate"] = "Bearer"
         return problem(
@@ -152,7 +153,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def _left(request: Request, _: ClientDisconnect) -> Response:
-        # Nobody hears this. It is there for the metrics, under the status that nginx gave to it.
+        # Nobody receives this. It is for the metrics, with the status that nginx uses.
         mark_problem(request, "client_left")
         return Response(status_code=499)
 
@@ -172,4 +173,4 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return problem(500, "internal", "The gateway met an unexpected error; see its log.")
+        return problem(500, "internal", "Unexpected error; the gateway's log has the details.")

@@ -1,4 +1,4 @@
-"""Owns the gateway's part of a trace: a span for each request that is about jobs."""
+"""Sets up the gateway's part of a trace: one span for each request about a job."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _NOT_TRACED = ("/health", "/ready", "/metrics", "/queue", "/page", "/samples", "
 
 
 def request_spans(settings: Settings) -> TelemetryConfig:
-    """What to hand to FastAPI, which makes the spans itself. Raises `StartupError`."""
+    """The telemetry settings for FastAPI, which makes the spans. Raises `StartupError`."""
     provider = tracing.start("yolo-queue-gateway", settings)
     if provider is None:
         return {"tracing": False, "metrics": False, "logs": False}
     return {
         "tracer_provider": provider,
-        "metrics": False,  # Prometheus has them
+        "metrics": False,  # GET /metrics has them
         "logs": False,
         "operation_spans": False,
         "auto_configure": False,
@@ -29,6 +29,6 @@ def request_spans(settings: Settings) -> TelemetryConfig:
 
 
 def _is_not_traced(scope: MutableMapping[str, Any]) -> bool:
-    """What browsers and probes ask for all the time."""
+    """The page and probes send these requests all the time."""
     path: str = scope["path"]
     return path == "/" or path.startswith(_NOT_TRACED)

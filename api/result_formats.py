@@ -1,4 +1,4 @@
-"""Owns the other forms of a result: COCO, YOLO text and CSV."""
+"""Renders a result as COCO, YOLO labels or CSV."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def corners(detection: dict[str, Any]) -> tuple[float, float, float, float] | No
 
 
 def _coco(task_id: str, result: dict[str, Any]) -> str:
-    """COCO results: one entry a detection, `bbox` as [x, y, width, height] in pixels. Category
-    numbers are the model's own."""
+    """COCO results: one entry per detection, `bbox` as [x, y, width, height] in pixels. Category
+    ids are the model's class numbers."""
     entries = []
     for detection in result["detections"]:
         entry: dict[str, Any] = {
@@ -61,8 +61,8 @@ def _coco(task_id: str, result: dict[str, Any]) -> str:
 
 
 def _yolo(task_id: str, result: dict[str, Any]) -> str:
-    """YOLO labels with confidence: `class x_centre y_centre width height confidence`, 0-1. An
-    oriented box is its four corners, as in YOLO-OBB labels."""
+    """YOLO labels with confidence: `class x_centre y_centre width height confidence`, in 0-1. An
+    oriented box has its four corners instead, as in YOLO-OBB labels."""
     width, height = result["width"], result["height"]
     lines = []
     for detection in result["detections"]:

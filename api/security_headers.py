@@ -1,4 +1,4 @@
-"""Owns the security headers of every answer."""
+"""Adds security headers to every response."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _HEADERS = {
-    # Everything comes from this host: no inline script, no inline style, no other origin.
+    # Everything is served by this host: no inline scripts or styles, no other origins.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -19,7 +19,7 @@ _HEADERS = {
 
 
 class SecurityHeaders:
-    """Plain ASGI: adds headers without touching bodies."""
+    """ASGI middleware that adds the headers and never touches bodies."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,5 +1,4 @@
-"""Keeps the queue right from the gateway's side, also while no worker is there: ends jobs that have
-waited too long, and checks the totals."""
+"""Ends jobs that have waited too long and corrects the queue's totals, even if no worker runs."""
 
 from __future__ import annotations
 
@@ -16,13 +15,16 @@ RECOUNT_SECONDS = 60.0
 
 
 async def keep_queue(store: GatewayStore) -> None:
-    """Never returns."""
+    """Sweep every second and recount every minute. Never returns."""
     while True:
         more = False
         try:
             more = await store.sweep()
             if corrected := await store.recount(RECOUNT_SECONDS):
-                log.warning("the queue's totals were wrong; corrected: %s", ", ".join(corrected))
+                log.warning(
+                    "the queue's totals were wrong; corrected: %s",
+                    ", ".join(corrected),
+                )
         except StoreUnavailable as error:
-            log.debug("no upkeep: %s", error)
+            log.debug("upkeep skipped: %s", error)
         await asyncio.sleep(0 if more else SWEEP_SECONDS)

@@ -1,4 +1,4 @@
-"""Bounds the bytes of uploads in the gateway's memory, over all clients and for each of them."""
+"""Limits the bytes of uploads in the gateway's memory: in total, and for each owner."""
 
 from __future__ import annotations
 
@@ -10,53 +10,54 @@ from shared.errors import GatewayBusy
 
 
 class UploadBudget:
-    """Counts bytes as they arrive. What a request announces and does not send takes nothing, or a
-    few silent connections could keep everybody out."""
+    """Counts bytes as they arrive. Bytes that a request has only announced do not count, or a few
+    silent connections could keep everybody out."""
 
-    def __init__(self, limit_bytes: int, client_limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, owner_limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
-        self._client_limit_bytes = client_limit_bytes
+        self._owner_limit_bytes = owner_limit_bytes
         self._held_by: Counter[str] = Counter()
 
     @contextmanager
-    def hold(self, client: str, announced_bytes: int) -> Iterator[Holding]:
-        """What a request of this client takes, until it is answered.
+    def allocate(self, owner: str, announced_bytes: int) -> Iterator[Allocation]:
+        """An empty allocation for one upload; what it has grown to is given back at the end.
 
-        Raises `GatewayBusy` if there is no room at this moment for what it announces, so that a
-        body is not sent in vain.
+        Raises `GatewayBusy` if the announced bytes would not fit now, before the body is sent.
         """
-        self._check(client, announced_bytes)
-        holding = Holding(self, client)
+        self._check(owner, announced_bytes)
+        allocation = Allocation(self, owner)
         try:
-            yield holding
+            yield allocation
         finally:
-            self.held_bytes -= holding.size_bytes
-            self._held_by[client] -= holding.size_bytes
-            if not self._held_by[client]:
-                del self._held_by[client]
+            self._add(owner, -allocation.size_bytes)
+            if not self._held_by[owner]:
+                del self._held_by[owner]
 
-    def _check(self, client: str, more_bytes: int) -> None:
+    def _check(self, owner: str, more_bytes: int) -> None:
         if self.held_bytes + more_bytes > self.limit_bytes:
-            whose = "Too many uploads"
-        elif self._held_by[client] + more_bytes > self._client_limit_bytes:
-            whose = "Too many uploads of yours"
+            reason = "The gateway has too many uploads in progress"
+        elif self._held_by[owner] + more_bytes > self._owner_limit_bytes:
+            reason = "You have too many uploads in progress"
         else:
             return
-        raise GatewayBusy(f"{whose} at this moment; try again shortly.", retry_after_seconds=1)
+        raise GatewayBusy(f"{reason}; try again shortly.", retry_after_seconds=1)
+
+    def _add(self, owner: str, more_bytes: int) -> None:
+        self.held_bytes += more_bytes
+        self._held_by[owner] += more_bytes
 
 
-class Holding:
-    """The part of the budget that one request has taken."""
+class Allocation:
+    """The part of the budget that one upload takes."""
 
-    def __init__(self, budget: UploadBudget, client: str) -> None:
+    def __init__(self, budget: UploadBudget, owner: str) -> None:
         self._budget = budget
-        self._client = client
+        self._owner = owner
         self.size_bytes = 0
 
-    def add(self, more_bytes: int) -> None:
-        """Take more. Raises `GatewayBusy`."""
-        self._budget._check(self._client, more_bytes)
-        self._budget.held_bytes += more_bytes
-        self._budget._held_by[self._client] += more_bytes
+    def grow(self, more_bytes: int) -> None:
+        """Take more of the budget. Raises `GatewayBusy`."""
+        self._budget._check(self._owner, more_bytes)
+        self._budget._add(self._owner, more_bytes)
         self.size_bytes += more_bytes

@@ -1,4 +1,4 @@
-"""Reads an upload from the socket into memory: size, pace, form, type, declared pixels."""
+"""Reads an upload into memory and checks its size, speed, form and image header."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from python_multipart.exceptions import FormParserError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from api.upload_budget import Holding
+from api.upload_budget import Allocation
 from shared.errors import (
     InvalidImage,
     MissingImage,
@@ -23,9 +23,9 @@ from shared.image_header import FORMATS, ImageHeader, find_end, read_header
 from shared.settings import Settings
 
 _FORM_OVERHEAD_BYTES = 64 * 1024
-"""What a form may have around its file: boundaries, part headers, small fields."""
+"""For what a form has besides its files: boundaries, part headers, small fields."""
 GRACE_SECONDS = 10.0
-"""How long a body may take before its rate counts."""
+"""How long a body may take before its speed counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Upload:
 
 
 class _InMemoryParser(MultiPartParser):
-    """Starlette's parser without its detour over a temporary file for parts above 1 MB; the
-    stream that feeds it is bounded."""
+    """Starlette's parser without temporary files for parts above 1 MB. What it reads is limited by
+    `_body`."""
 
     spool_max_size = 1 << 62
 
@@ -46,22 +46,19 @@ class _InMemoryParser(MultiPartParser):
         declared = (part and part.content_type) or ""
         if field in ("file", "files") and not _may_be_an_image(declared):
             raise UnsupportedMediaType(
-                f"The part `{field}` is declared as {declared[:80]}, which is no image; "
+                f"The part `{field}` has the type {declared[:80]}, which is not an image type; "
                 f"send {FORMATS}."
             )
 
 
 def _may_be_an_image(declared: str) -> bool:
-    """Whether a declared type leaves it to the file itself: many senders know no better."""
+    """Whether to look at the file itself, since many senders declare no type or a vague one."""
     kind = declared.partition(";")[0].strip().lower()
     return kind in ("", "application/octet-stream") or kind.startswith("image/")
 
 
 def announced_bytes(request: Request, settings: Settings, *, files: int = 1) -> int:
-    """Size of the request's body as announced; 0 if it is not.
-
-    Raises `UploadTooLarge` if it announces too much.
-    """
+    """The body's size by its Content-Length, 0 without one. Raises `UploadTooLarge`."""
     announced = request.headers.get("content-length", "")
     size = int(announced) if announced.isascii() and announced.isdigit() else 0
     if size > _body_limit(settings, files):
@@ -69,33 +66,37 @@ def announced_bytes(request: Request, settings: Settings, *, files: int = 1) -> 
     return size
 
 
-async def receive(request: Request, settings: Settings, holding: Holding) -> Upload:
-    """Read the image out of a form's `file` field or a raw body, and check its header.
+async def receive(request: Request, settings: Settings, allocation: Allocation) -> Upload:
+    """Read the image from the form field `file` or a raw body, and check its header.
 
-    Raises the `UploadError`s, and `GatewayBusy`.
+    Raises an `UploadError` or `GatewayBusy`.
     """
     content_type = _content_type(request)
     if content_type == "multipart/form-data":
-        (image,) = await _from_form(request, settings, holding, "file", files=1)
+        (image,) = await _from_form(request, settings, allocation, "file", files=1)
     elif _may_be_an_image(content_type):
-        image = b"".join([chunk async for chunk in _body(request, settings, holding)])
+        image = b"".join([chunk async for chunk in _body(request, settings, allocation)])
     else:
         raise UnsupportedMediaType(
-            "Send the image as multipart/form-data with a field `file`, or as the body with its "
-            "own Content-Type, e.g. image/jpeg."
+            "Send the image as multipart/form-data in the field `file`, or as the raw body with "
+            "its own Content-Type, e.g. image/jpeg."
         )
     return await _checked(image, settings)
 
 
-async def receive_batch(request: Request, settings: Settings, holding: Holding) -> list[Upload]:
-    """Read the images of a form's `files` fields.
+async def receive_batch(
+    request: Request, settings: Settings, allocation: Allocation
+) -> list[Upload]:
+    """Read the images from the form fields `files`, and check their headers.
 
-    Raises the first one's `UploadError`, and `GatewayBusy`.
+    Raises the `UploadError` of the first bad image, or `GatewayBusy`.
     """
     if _content_type(request) != "multipart/form-data":
-        raise UnsupportedMediaType("Send the images as multipart/form-data, each a field `files`.")
+        raise UnsupportedMediaType(
+            "Send the images as multipart/form-data, each in a field `files`."
+        )
     limit = settings.max_batch_files
-    images = await _from_form(request, settings, holding, "files", files=limit)
+    images = await _from_form(request, settings, allocation, "files", files=limit)
     uploads = []
     for image in images:
         uploads.append(await _checked(image, settings))
@@ -110,7 +111,7 @@ async def _checked(image: bytes, settings: Settings) -> Upload:
         raise _too_large(settings)
     header = read_header(image, max_pixels=settings.max_image_pixels)
     for _ in find_end(image, header):
-        await asyncio.sleep(0)  # other requests have their turn
+        await asyncio.sleep(0)  # let other requests run
     return Upload(image, header)
 
 
@@ -119,11 +120,11 @@ def _content_type(request: Request) -> str:
 
 
 async def _from_form(
-    request: Request, settings: Settings, holding: Holding, field: str, *, files: int
+    request: Request, settings: Settings, allocation: Allocation, field: str, *, files: int
 ) -> list[bytes]:
     parser = _InMemoryParser(
         Headers(raw=request.headers.raw),
-        _body(request, settings, holding, files=files),
+        _body(request, settings, allocation, files=files),
         max_files=files,
         max_fields=20,
         max_part_size=4096,
@@ -131,8 +132,8 @@ async def _from_form(
     try:
         form = await parser.parse()
     except (MultiPartException, FormParserError, KeyError, ValueError) as error:
-        message = getattr(error, "message", None) or "The form cannot be parsed"
-        raise InvalidImage(f"{message.rstrip('.')}; send images as the field `{field}`.") from error
+        message = getattr(error, "message", None) or "The form is not valid"
+        raise InvalidImage(f"{message.rstrip('.')}; send images in the field `{field}`.") from error
     try:
         parts = [part for part in form.getlist(field) if isinstance(part, UploadFile)]
         if not parts:
@@ -143,25 +144,25 @@ async def _from_form(
 
 
 async def _body(
-    request: Request, settings: Settings, holding: Holding, *, files: int = 1
+    request: Request, settings: Settings, allocation: Allocation, *, files: int = 1
 ) -> AsyncGenerator[bytes, None]:
-    """The body's chunks, as long as it keeps to its size and comes fast enough."""
+    """The body's chunks, as long as it is not too large and arrives fast enough."""
     limit, rate = _body_limit(settings, files), settings.min_upload_bytes_per_second
     begin = asyncio.get_running_loop().time()
     chunks = request.stream()
     while True:
         try:
-            async with asyncio.timeout_at(begin + GRACE_SECONDS + holding.size_bytes / rate):
+            async with asyncio.timeout_at(begin + GRACE_SECONDS + allocation.size_bytes / rate):
                 chunk = await anext(chunks, None)
         except TimeoutError:
             raise UploadTooSlow(
-                f"The body has come at less than {rate:,} bytes a second; send it again."
+                f"The body arrived at less than {rate:,} bytes per second; try again."
             ) from None
         if chunk is None:
             return
-        if holding.size_bytes + len(chunk) > limit:
+        if allocation.size_bytes + len(chunk) > limit:
             raise _too_large(settings, files)
-        holding.add(len(chunk))
+        allocation.grow(len(chunk))
         yield chunk
 
 
@@ -171,7 +172,7 @@ def _body_limit(settings: Settings, files: int) -> int:
 
 
 def _too_large(settings: Settings, files: int = 1) -> UploadTooLarge:
-    text = f"An image may have {settings.max_upload_bytes:,} bytes at most"
+    text = f"An image may have at most {settings.max_upload_bytes:,} bytes"
     if files > 1:
-        text += f", all images of a request {_body_limit(settings, files):,}"
+        text += f", and all images of a request {_body_limit(settings, files):,}"
     return UploadTooLarge(f"{text}.")

@@ -1,4 +1,5 @@
-"""Says where webhooks may go: takes their URLs apart, looks hosts up, tells public addresses."""
+"""Checks where a webhook would go, against server-side request forgery (SSRF): parses its URL,
+resolves the host and refuses private addresses."""
 
 from __future__ import annotations
 
@@ -21,13 +22,13 @@ MAX_NAME_LENGTH = 253
 
 _PORTS = {"http": 80, "https": 443}
 _NETLOC = re.compile(r"(\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^][:]+))(:(?P<port>[0-9]{0,5}))?")
-# Underscores are in no rule for host names, but in the names of many containers.
+# No standard allows underscores in host names, but the names of many containers have them.
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# Python knows most of these by itself, but not every version knows all of them.
+# `is_global` excludes most of these, but not all of them in every version of Python.
 _SPECIAL = [
     ipaddress.ip_network(block)
     for block in (
@@ -37,13 +38,13 @@ _SPECIAL = [
 ]
 
 
-class Forbidden(Exception):
-    """The URL leads to an address that webhooks may not reach."""
+class PrivateAddress(Exception):
+    """The URL's host has an address that is not public."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A webhook's URL in parts. `host` is an address, or a name in ASCII and lower case."""
+    """The parts of a webhook's URL. `host` is an address, or a name in lower-case ASCII."""
 
     scheme: str
     host: str
@@ -53,20 +54,23 @@ class Target:
     @classmethod
     def parse(cls, url: str) -> Target:
         """Raises `InvalidParameter` for a URL that could never be posted to."""
-        # `urlsplit` drops line breaks and tabs, so they have to be found before it.
+        # Before `urlsplit`, which drops line breaks and tabs.
         if len(url) > MAX_URL_LENGTH or " " in url or not url.isprintable():
-            raise _invalid("must be a URL of at most 2000 characters, without white space.")
+            raise _invalid(
+                f"must have at most {MAX_URL_LENGTH} characters, without white space or control "
+                "characters."
+            )
         try:
             parts = urlsplit(url)
         except ValueError as error:
-            raise _invalid(f"is not a URL ({error}).") from None
+            raise _invalid(f"is not a valid URL ({error}).") from None
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise _invalid("must be an http or https URL.")
         if "@" in parts.netloc:
             raise _invalid("must not contain a user or password.")
         found = _NETLOC.fullmatch(parts.netloc)
         if found is None:
-            raise _invalid("must have a host, and behind it no more than a port.")
+            raise _invalid("must have a valid host, followed by nothing but a port.")
         port = int(found["port"] or _PORTS[parts.scheme])
         if not 0 < port < 65536:
             raise _invalid("the port must be between 1 and 65535.")
@@ -78,44 +82,44 @@ class Target:
         )
 
     def netloc(self, host: str) -> str:
-        """`host` and the port, as in a URL and in the header `Host`."""
+        """`host` and the port, as a URL and the `Host` header have them."""
         port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
         return (f"[{host}]" if ":" in host else host) + port
 
     def url_at(self, address: str) -> str:
-        """The URL with an address in place of the host."""
+        """The URL with an address instead of the host."""
         return f"{self.scheme}://{self.netloc(address)}{self.path}"
 
     def refuse_if_private(self) -> None:
-        """Raise `InvalidParameter` if the host is plainly private, without looking it up."""
+        """Raise `InvalidParameter` if the host is private by its name or address, without DNS."""
         local = self.host == "localhost" or self.host.endswith(".localhost")
         if local or (_is_address(self.host) and not is_public(self.host)):
             raise _invalid(f"{self.host} is not a public address (WEBHOOK_ALLOW_PRIVATE is off).")
 
     async def resolve(self, *, allow_private: bool) -> str:
-        """An address of the host. Raises `Forbidden` if any of its addresses is not public."""
-        addresses = await _look_up(self.host, self.port)
+        """An address of the host. Raises `PrivateAddress` if any of them is not public."""
+        addresses = await _resolve(self.host, self.port)
         if not allow_private:
             for address in addresses:
                 if not is_public(address):
-                    raise Forbidden(
+                    raise PrivateAddress(
                         f"{self.host} resolves to {address} (WEBHOOK_ALLOW_PRIVATE is off)"
                     )
         return addresses[0]
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the public internet, also if it carries another one inside."""
+    """Whether an address is public, and the IPv4 address inside of it too, if there is one."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        if carried := _carried(ip):
-            return all(is_public(str(inner)) for inner in carried)
+        if embedded := _embedded(ip):
+            return all(is_public(str(inner)) for inner in embedded)
         if ip not in _GLOBAL_UNICAST:
             return False
     return ip.is_global and not any(ip in block for block in _SPECIAL)
 
 
-def _carried(ip: ipaddress.IPv6Address) -> tuple[ipaddress.IPv4Address, ...]:
+def _embedded(ip: ipaddress.IPv6Address) -> tuple[ipaddress.IPv4Address, ...]:
     """The IPv4 addresses that a packet to this IPv6 address goes to or through."""
     if ip.ipv4_mapped:
         return (ip.ipv4_mapped,)
@@ -127,26 +131,26 @@ def _carried(ip: ipaddress.IPv6Address) -> tuple[ipaddress.IPv4Address, ...]:
 
 
 def _address(text: str) -> str:
-    """What stood in square brackets."""
+    """The IPv6 address between square brackets, in its canonical form."""
     try:
         return str(ipaddress.IPv6Address(text))
     except ValueError:
-        raise _invalid("what is in square brackets is not an IPv6 address.") from None
+        raise _invalid("the address in square brackets is not a valid IPv6 address.") from None
 
 
 def _name(text: str) -> str:
-    """A host name as the DNS has it, or an IPv4 address."""
+    """A host name in its DNS form, or an IPv4 address."""
     try:
         name = text if text.isascii() else idna.encode(text, uts46=True).decode()
     except UnicodeError as error:
-        raise _invalid(f"is not a host name ({error}).") from None
+        raise _invalid(f"the host name is not valid ({error}).") from None
     name = name.lower().removesuffix(".")
     labels = name.split(".")
     if len(name) > MAX_NAME_LENGTH or not all(map(_LABEL.fullmatch, labels)):
-        raise _invalid("is not a host name.")
-    # The system takes 127.1, 0x7f000001 and 2130706433 for 127.0.0.1.
+        raise _invalid("the host name is not valid.")
+    # The resolver reads 127.1, 0x7f000001 and 2130706433 as 127.0.0.1.
     if _NUMBER.fullmatch(labels[-1]) and not _is_address(name):
-        raise _invalid("an IPv4 address must have four decimal numbers.")
+        raise _invalid("an IPv4 address must be four decimal numbers.")
     return name
 
 
@@ -162,23 +166,23 @@ def _invalid(why: str) -> InvalidParameter:
     return InvalidParameter(f"webhook_url: {why}")
 
 
-async def _look_up(host: str, port: int) -> list[str]:
+async def _resolve(host: str, port: int) -> list[str]:
     """The addresses of a host. Raises `OSError` if it has none.
 
-    A look-up cannot be cancelled. Each has a daemon thread of its own, so that one that hangs holds
-    up no other, nor the end of the gateway.
+    A DNS query cannot be cancelled. Each runs in its own daemon thread, so that one that hangs
+    delays neither the others nor the shutdown.
     """
     answer: concurrent.futures.Future[list[Any]] = concurrent.futures.Future()
 
     def ask() -> None:
         answer.set_running_or_notify_cancel()
         try:
-            # As bytes: Python would encode a string by the older rules for international names.
+            # As bytes: Python would encode a string by the older IDNA 2003 rules.
             found = socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM)
         except Exception as error:
             answer.set_exception(error)
         else:
             answer.set_result(found)
 
-    threading.Thread(target=ask, name=f"look up {host}", daemon=True).start()
+    threading.Thread(target=ask, name=f"resolve {host}", daemon=True).start()
     return [str(entry[4][0]) for entry in await asyncio.wrap_future(answer)]

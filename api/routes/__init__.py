@@ -1,1 +1,1 @@
-"""One module a path of the HTTP contract."""
+"""One module per path of the HTTP API."""

@@ -1,4 +1,4 @@
-"""Owns `GET /result/{task_id}/events`: every change of a job as server-sent events."""
+"""Serves `GET /result/{task_id}/events`: every change of a job as a server-sent event."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from api.job_view import job_object
-from api.notifications import Notifier
+from api.auth import Owner
+from api.job_schema import job_object
 from api.problems import responses
-from api.routes.result import COMMON_ERRORS, Client, TaskId, find
+from api.routes.result import COMMON_ERRORS, TaskId, find
+from api.services import services_of
 from shared.errors import StoreUnavailable
-from shared.job.gateway_store import GatewayStore
 from shared.job.record import JobState
 
 router = APIRouter(tags=["jobs"])
@@ -22,7 +22,7 @@ router = APIRouter(tags=["jobs"])
 KEEP_ALIVE_SECONDS = 15
 RETRY_SECONDS = 1.0
 RECHECK_SECONDS = 60.0
-"""A watcher looks again after so long even if nothing woke it."""
+"""A stream reads its job again after this time even if nothing woke it."""
 
 
 @router.get(
@@ -32,7 +32,7 @@ RECHECK_SECONDS = 60.0
     responses={
         200: {
             "description": "Server-sent events named `job`, each with the job object without "
-            "its picture; the stream ends with the job.",
+            "its picture. The stream ends when the job has ended.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
         **responses(*COMMON_ERRORS),
@@ -41,12 +41,12 @@ RECHECK_SECONDS = 60.0
 async def get_events(
     request: Request,
     task_id: TaskId,
-    client: Client,
+    owner: Owner,
     last_event_id: str = Header("", pattern=r"^(\d{1,19}-\d{1,19})?$"),
 ) -> Response:
-    """Sends how the job stands, then every change of status and, while it is queued, of position.
-    After a lost connection, `Last-Event-ID` continues with what was missed."""
-    await find(request, task_id, client)
+    """Sends the job as it is, then every change of its status and, while it is queued, of its
+    position. After a lost connection, `Last-Event-ID` brings the events that were missed."""
+    await find(request, task_id, owner)
     return EventSourceResponse(
         _stream(request, task_id, last_event_id),
         ping=KEEP_ALIVE_SECONDS,
@@ -56,8 +56,8 @@ async def get_events(
 
 
 async def _stream(request: Request, task_id: str, last_id: str) -> AsyncIterator[ServerSentEvent]:
-    store: GatewayStore = request.app.state.store
-    notifier: Notifier = request.app.state.notifier
+    services = services_of(request)
+    store, notifier = services.store, services.notifier
     sent_position: tuple[int | None, int | None] | None = None
     with notifier.watch(task_id) as watch:
         while True:
@@ -66,15 +66,16 @@ async def _stream(request: Request, task_id: str, last_id: str) -> AsyncIterator
                 done = record is not None and record.state is JobState.COMPLETED
                 found = await store.read(task_id) if entries and done else None
             except StoreUnavailable:
-                # The client has its connection; it hears more when Redis is back.
+                # Keep the stream open. It goes on when Redis is back.
                 await watch.wait(RETRY_SECONDS)
                 if notifier.draining:
                     return
                 continue
-            for event_id, fields in entries[:-1]:  # changes that were over before we looked
+            # Older changes first. The last one is sent with the whole job, below.
+            for event_id, fields in entries[:-1]:
                 yield _event({"task_id": task_id, **fields}, event_id)
             if record is None:
-                return  # its time is over
+                return  # it has expired
             position = (record.position, record.eta_ms)
             if entries:
                 last_id = entries[-1][0]

@@ -1,4 +1,4 @@
-"""Owns `GET /health` (this process is up) and `GET /ready` (a job sent now would be worked on)."""
+"""Serves `GET /health` (this process is up) and `GET /ready` (a job sent now would be run)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from api.problems import responses
+from api.services import services_of
 from shared import errors
 
 router = APIRouter(tags=["service"])
@@ -33,19 +34,20 @@ async def health() -> Health:
     responses=responses(errors.StoreUnavailable, errors.NoWorkerReady, errors.BackgroundTaskDown),
 )
 async def ready(request: Request) -> Readiness:
-    """A worker counts when a pool process has loaded its model and the worker has lately taken a
-    message through the same channel that jobs come through; an answer to ping does not count."""
-    down = [name for name, up in request.app.state.background.up.items() if not up]
+    """A worker is ready if a pool process has loaded its model and the worker has recently received
+    a message through the channel that jobs come through. An answer to a ping is not enough."""
+    services = services_of(request)
+    down = [name for name, up in services.background.up.items() if not up]
     if down:
         raise errors.BackgroundTaskDown(
-            f"This gateway's background task is down: {', '.join(down)}. It is started again; its "
-            "log says why it ended.",
+            f"Background tasks of this gateway are down and will be restarted: {', '.join(down)}. "
+            "The gateway's log says why they failed.",
             retry_after_seconds=2,
         )
-    queue = await request.app.state.store.queue()
+    queue = await services.store.queue()
     if queue.ready_processes == 0:
         raise errors.NoWorkerReady(
-            "No worker is ready to take work; jobs are accepted and will wait.",
+            "No worker is ready. Jobs are accepted and will wait.",
             retry_after_seconds=5,
         )
     return Readiness(status="ready", ready_processes=queue.ready_processes)

@@ -1,9 +1,9 @@
-"""Owns `GET /metrics`: the service in Prometheus' text format.
+"""Serves `GET /metrics` in Prometheus' text format.
 
-The service's counters live in Redis and are read at each scrape: they are the same from every
-gateway and survive restarts, so queries take their `max`, not their sum. What is named
-`yolo_queue_gateway_...` is this gateway's own. Without Redis there is still an answer, which says
-so: a monitoring system must see a gateway that refuses everything.
+The counters of the service are in Redis and are read at each scrape. Every gateway reports the same
+values, so queries take their `max`, not their sum. The metrics `yolo_queue_gateway_...` are of this
+gateway alone. Without Redis there is still a response, with `yolo_queue_redis_up 0`: monitoring
+must see a gateway that refuses everything.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from api.services import services_of
 from shared import errors
 from shared.job.queue_state import QueueState, RedisMemory
 from shared.job.record import JobState
@@ -30,8 +31,8 @@ _FAILED = (
     errors.InvalidTask.code,
     *_LOST,
 )
-# Name, text, label, prefix in the statistics, and all values the label can have. They are there
-# from the start: a series that begins with its first error has no increase for Prometheus to see.
+# Name, help, label, prefix in the statistics, and all values of the label. Every value is reported
+# from the start: Prometheus sees no increase in a series that begins with its first error.
 _LABELLED = (
     (
         "jobs_finished",
@@ -41,12 +42,12 @@ _LABELLED = (
         tuple(state.value for state in JobState if state.terminal),
     ),
     ("jobs_failed", "Failed jobs by error code.", "code", "failed:", _FAILED),
-    ("attempts_lost", "Attempts that ended without an outcome.", "reason", "lost:", _LOST),
+    ("attempts_lost", "Attempts that ended without a result.", "reason", "lost:", _LOST),
 )
 
 
 class QueueCollector(Collector):
-    """The service as Redis has it, and the bounds it is held to."""
+    """The queue as Redis has it, and its limits."""
 
     def __init__(self, state: QueueState, settings: Settings) -> None:
         self._state = state
@@ -56,14 +57,14 @@ class QueueCollector(Collector):
         state, stats, settings = self._state, self._state.stats, self._settings
         processes = sum(int(report.get("processes", 0)) for report in state.workers.values())
         gauges = {
-            "jobs_waiting": ("Jobs waiting.", state.depth),
+            "jobs_waiting": ("Waiting jobs.", state.depth),
             "jobs_waiting_limit": (
-                "Waiting jobs above which new ones are refused (MAX_QUEUE_JOBS).",
+                "Waiting jobs above which the gateway refuses new ones (MAX_QUEUE_JOBS).",
                 settings.max_queue_jobs,
             ),
-            "waiting_bytes": ("Bytes of images waiting.", stats.get("queued_bytes", 0)),
+            "waiting_bytes": ("Bytes of waiting images.", stats.get("queued_bytes", 0)),
             "waiting_limit_bytes": (
-                "Waiting bytes above which new jobs are refused (MAX_QUEUE_BYTES).",
+                "Waiting bytes above which the gateway refuses new jobs (MAX_QUEUE_BYTES).",
                 settings.max_queue_bytes,
             ),
             "oldest_job_age_seconds": ("Age of the oldest waiting job.", state.oldest_age_seconds),
@@ -71,13 +72,13 @@ class QueueCollector(Collector):
                 "Age at which a waiting job expires (MAX_QUEUE_SECONDS).",
                 settings.max_queue_seconds,
             ),
-            "jobs_in_flight": ("Jobs being worked on.", state.in_flight),
-            "workers": ("Workers that report.", len(state.workers)),
-            "processes": ("Pool processes alive, over all workers.", processes),
-            "processes_ready": ("Pool processes able to take work.", state.ready_processes),
+            "jobs_in_flight": ("Running jobs.", state.in_flight),
+            "workers": ("Workers alive.", len(state.workers)),
+            "processes": ("Pool processes alive, of all workers.", processes),
+            "processes_ready": ("Pool processes ready for jobs.", state.ready_processes),
             "dead_letters": ("Dead letters kept.", state.dead_letters),
             "drain_jobs_per_second": (
-                "Jobs finished a second while there is a backlog, as measured; 0: not known.",
+                "Measured jobs per second while there is a backlog. 0: unknown.",
                 state.drain_rate or 0.0,
             ),
         }
@@ -88,7 +89,7 @@ class QueueCollector(Collector):
             "jobs_refused": ("Jobs refused because the queue was full.", "refused"),
             "attempts": ("Attempts started.", "attempts"),
             "stale_commits": ("Commits refused because the lease was lost.", "stale_commits"),
-            "messages_republished": ("Messages renewed after they vanished.", "republished"),
+            "messages_republished": ("Messages sent again after they vanished.", "republished"),
         }
         for name, (text, key) in counters.items():
             yield CounterMetricFamily(f"yolo_queue_{name}", text, value=stats.get(key, 0))
@@ -107,7 +108,7 @@ class QueueCollector(Collector):
 class RedisCollector(Collector):
     """Whether Redis answers this gateway, and how full it is."""
 
-    def __init__(self, memory: dict[str, RedisMemory], settings: Settings) -> None:
+    def __init__(self, memory: RedisMemory | None, settings: Settings) -> None:
         self._memory = memory
         self._settings = settings
 
@@ -115,26 +116,23 @@ class RedisCollector(Collector):
         yield GaugeMetricFamily(
             "yolo_queue_redis_up",
             "Whether Redis answers this gateway: 1 or 0.",
-            value=int(bool(self._memory)),
+            value=int(self._memory is not None),
         )
-        used = GaugeMetricFamily(
-            "yolo_queue_redis_memory_used_bytes",
-            "Memory that Redis uses, by what it holds.",
-            labels=["holds"],
-        )
-        limit = GaugeMetricFamily(
-            "yolo_queue_redis_memory_max_bytes",
-            "Redis' `maxmemory`; 0: none.",
-            labels=["holds"],
-        )
-        for holds, memory in self._memory.items():
-            used.add_metric([holds], memory.used_bytes)
-            limit.add_metric([holds], memory.max_bytes)
-        yield used
-        yield limit
+        if self._memory is not None:
+            yield GaugeMetricFamily(
+                "yolo_queue_redis_memory_used_bytes",
+                "Memory used by Redis.",
+                value=self._memory.used_bytes,
+            )
+            yield GaugeMetricFamily(
+                "yolo_queue_redis_memory_max_bytes",
+                "The `maxmemory` of Redis. 0: no limit.",
+                value=self._memory.max_bytes,
+            )
         yield GaugeMetricFamily(
             "yolo_queue_redis_memory_limit_ratio",
-            "Share of `maxmemory` above which uploads are refused (REDIS_MEMORY_LIMIT_RATIO).",
+            "Share of `maxmemory` above which the gateway refuses uploads "
+            "(REDIS_MEMORY_LIMIT_RATIO).",
             value=self._settings.redis_memory_limit_ratio,
         )
 
@@ -146,16 +144,16 @@ class RedisCollector(Collector):
     responses={200: {"content": {"text/plain": {}}, "description": "Text exposition format"}},
 )
 async def metrics(request: Request) -> Response:
-    state = request.app.state
+    services = services_of(request)
     registry = CollectorRegistry()
-    memory: dict[str, RedisMemory] = {}
+    memory: RedisMemory | None = None
     try:
-        queue = await state.store.queue()
-        memory = {"jobs": await state.store.memory()}
+        queue = await services.store.queue()
+        memory = await services.store.memory()
     except errors.StoreUnavailable:
         pass
     else:
-        registry.register(QueueCollector(queue, state.settings))
-    registry.register(RedisCollector(memory, state.settings))
-    text = generate_latest(registry) + generate_latest(state.request_metrics.registry)
+        registry.register(QueueCollector(queue, services.settings))
+    registry.register(RedisCollector(memory, services.settings))
+    text = generate_latest(registry) + generate_latest(services.request_metrics.registry)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

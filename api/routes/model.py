@@ -1,4 +1,4 @@
-"""Owns `GET /model`: what is served."""
+"""Serves `GET /model`: the name, task and classes of the model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from api.auth import authenticate
 from api.problems import responses
+from api.services import services_of
 from shared import errors
 
 router = APIRouter(tags=["service"])
@@ -27,7 +28,7 @@ class Model(BaseModel):
     responses=responses(errors.NotAuthenticated, errors.StoreUnavailable, errors.NoWorkerReady),
 )
 async def get_model(request: Request) -> Model:
-    described = await request.app.state.store.model()
+    described = await services_of(request).store.model()
     if described is None:
         raise errors.NoWorkerReady("No worker has loaded its model yet.", retry_after_seconds=5)
     return Model(**described)

@@ -1,4 +1,4 @@
-"""Owns the page at `/`: its files, what it has to know before the first request, its samples."""
+"""Serves the web page at `/`: its files, its configuration and its sample pictures."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from api.services import services_of
 from shared.image_header import FORMATS
 from shared.settings import Settings
 
 STATIC = Path(__file__).parent.parent / "static"
 SAMPLES = Path(__file__).parent.parent.parent / "models" / "samples"
-"""Beside the checkout's code; a gateway installed from a wheel or in a container has none."""
+"""In a checkout and in the image of Dockerfile.api."""
 
 router = APIRouter(include_in_schema=False)
 
 
 class Sample(TypedDict):
-    """A picture to try; `classes` are what it shows, so that the page offers it only where the
-    served model knows one of them."""
+    """A picture to try. `classes`: what it shows. The page offers it only if the model knows one of
+    them."""
 
     url: str
     title: str
@@ -37,11 +38,12 @@ async def page() -> FileResponse:
 
 @router.get("/page-config")
 async def page_config(request: Request) -> dict[str, object]:
-    """Open to everyone: the page must know that it needs a key before it has one."""
-    settings = request.app.state.settings
+    """Needs no API key, since it tells the page whether it needs one."""
+    services = services_of(request)
+    settings = services.settings
     return {
         "flower_url": _flower_url(settings, request.url.hostname or "localhost"),
-        "needs_key": bool(request.app.state.keys),
+        "needs_key": bool(services.keys),
         "formats": FORMATS,
         "max_upload_bytes": settings.max_upload_bytes,
         "result_ttl_seconds": settings.result_ttl_seconds,
@@ -56,7 +58,7 @@ def _flower_url(settings: Settings, host: str) -> str | None:
 
 
 def find_samples(folder: Path) -> list[Sample]:
-    """The pictures that an `expected.json` in the folder or right below it names."""
+    """The pictures named by an `expected.json` in the folder or in a folder directly below it."""
     samples: list[Sample] = []
     for listing in sorted([*folder.glob("expected.json"), *folder.glob("*/expected.json")]):
         for name, detections in json.loads(listing.read_text()).items():
@@ -73,8 +75,8 @@ def find_samples(folder: Path) -> list[Sample]:
 
 
 class _Revalidated(StaticFiles):
-    """Files that the browser asks about each time (304 while they are the same): modules of two
-    versions never meet in one page."""
+    """Files that the browser revalidates each time (304 if unchanged), so that it never mixes the
+    modules of two versions."""
 
     def file_response(
         self, full_path: str | os.PathLike[str], *args: object, **kwargs: object

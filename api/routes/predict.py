@@ -1,4 +1,4 @@
-"""Owns `POST /predict/` (one image in, one job out) and `POST /predict/batch`."""
+"""Serves `POST /predict/` and `POST /predict/batch`, which turn images into jobs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import json
 from contextlib import ExitStack
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from api import uploads, webhooks
-from api.auth import authenticate
-from api.job_view import Job, job_json, job_object
+from api import uploads, webhook_sender
+from api.auth import Owner
+from api.job_schema import Job, job_json, job_object
+from api.long_polling import preferred_wait, read_when_ended
 from api.problems import responses
+from api.services import services_of
 from api.uploads import Upload
-from api.waiting import preferred_wait, read_when_ended
 from shared import errors, tracing
 from shared.job.record import DetectParameters, NewJob
 from shared.logs import current_task_id
+from shared.settings import Settings
 
 router = APIRouter(tags=["jobs"])
 
@@ -66,10 +68,12 @@ class PredictQuery(DetectParameters):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: list[int] | None = Field(  # type: ignore[assignment]
-        None, max_length=1000, description="Class numbers to keep, repeated or comma-separated."
+        None,
+        max_length=1000,
+        description="Class numbers to keep, repeated or comma-separated.",
     )
     webhook_url: str = Field(
-        "", max_length=2000, description="Where to post the finished job, without its picture."
+        "", max_length=2000, description="URL to post the finished job to, without its picture."
     )
 
     @field_validator("classes", mode="before")
@@ -84,12 +88,11 @@ class PredictQuery(DetectParameters):
 
 
 class Batch(BaseModel):
-    """One job for each image, in the order of the form."""
+    """One job per image, in the order of the form."""
 
     jobs: list[Job]
 
 
-Client = Annotated[str, Depends(authenticate)]
 Parameters = Annotated[PredictQuery, Query()]
 
 
@@ -100,13 +103,13 @@ Parameters = Annotated[PredictQuery, Query()]
     response_model=Job,
     openapi_extra=_ONE,
     responses={
-        200: {"model": Job, "description": "The job this Idempotency-Key made before"},
+        200: {"model": Job, "description": "The job that this Idempotency-Key has made before"},
         **responses(*_ERRORS, errors.IdempotencyConflict),
     },
 )
 async def submit(
     request: Request,
-    client: Client,
+    owner: Owner,
     query: Parameters,
     idempotency_key: Annotated[
         str | None,
@@ -114,30 +117,31 @@ async def submit(
     ] = None,
     prefer: Annotated[
         str | None,
-        Header(description="`wait=SECONDS` holds the answer until the job has ended."),
+        Header(description="`wait=SECONDS` waits for the job to end."),
     ] = None,
 ) -> Response:
-    """Takes the image as the field `file` of a form, or as the raw body with its Content-Type.
-    Answers at once; the job runs when a worker is free."""
-    state = request.app.state
-    await state.rate_limiter.check(client)
-    size = uploads.announced_bytes(request, state.settings)
+    """Send the image in the form field `file`, or as the raw body with its Content-Type. The
+    response comes at once; the job runs when a worker is free."""
+    services = services_of(request)
+    settings, store = services.settings, services.store
+    await services.rate_limiter.check(owner)
+    size = uploads.announced_bytes(request, settings)
     seconds = preferred_wait(request)
     headers, result, watch = {}, None, None
     with ExitStack() as watching:
-        with state.upload_budget.hold(client, size) as holding:
-            await state.store.admit(size)
-            upload = await uploads.receive(request, state.settings, holding)
-            job = _new_job(request, client, query, upload, idempotency_key)
+        with services.upload_budget.allocate(owner, size) as allocation:
+            await store.admit(size)
+            upload = await uploads.receive(request, settings, allocation)
+            job = _new_job(settings, owner, query, upload, idempotency_key)
             if seconds:
-                watch = watching.enter_context(state.notifier.watch(job.task_id, end_only=True))
-            record, is_new = await state.store.accept(job)
+                watch = watching.enter_context(services.notifier.watch(job.task_id, end_only=True))
+            record, is_new = await store.accept(job)
         current_task_id.set(record.task_id)
         tracing.tag_task(record.task_id)
         if seconds:
             headers["Preference-Applied"] = f"wait={seconds:.0f}"
             found = await read_when_ended(
-                request, record.task_id, seconds, begun=watch if is_new else None
+                request, record.task_id, seconds, new_job=watch if is_new else None
             )
             record, result = found or (record, None)
     headers["Location"] = f"/result/{record.task_id}"
@@ -159,36 +163,36 @@ async def submit(
     openapi_extra=_SEVERAL,
     responses=responses(*_ERRORS),
 )
-async def submit_batch(request: Request, client: Client, query: Parameters) -> Response:
-    """Takes the images as the field `files`, repeated. All of them are accepted or none: one bad
-    file, or a queue without room for all, refuses the batch."""
-    state = request.app.state
-    await state.rate_limiter.check(client)
-    limit = state.settings.max_batch_files
-    size = uploads.announced_bytes(request, state.settings, files=limit)
-    with state.upload_budget.hold(client, size) as holding:
-        await state.store.admit(size)
-        received = await uploads.receive_batch(request, state.settings, holding)
-        await state.rate_limiter.check_rest(client, len(received))
-        jobs = [_new_job(request, client, query, upload, None) for upload in received]
-        records, _ = await state.store.accept_all(jobs)
+async def submit_batch(request: Request, owner: Owner, query: Parameters) -> Response:
+    """Send each image in a form field `files`. The batch is accepted as a whole or not at all: one
+    bad image, or a queue without room for all of them, refuses it."""
+    services = services_of(request)
+    settings, store = services.settings, services.store
+    await services.rate_limiter.check(owner)
+    size = uploads.announced_bytes(request, settings, files=settings.max_batch_files)
+    with services.upload_budget.allocate(owner, size) as allocation:
+        await store.admit(size)
+        received = await uploads.receive_batch(request, settings, allocation)
+        await services.rate_limiter.check_rest(owner, len(received))
+        jobs = [_new_job(settings, owner, query, upload, None) for upload in received]
+        records, _ = await store.accept_all(jobs)
     body = {"jobs": [job_object(record) for record in records]}
     return Response(json.dumps(body), 201, media_type="application/json")
 
 
 def _new_job(
-    request: Request, client: str, query: PredictQuery, upload: Upload, key: str | None
+    settings: Settings, owner: str, query: PredictQuery, upload: Upload, key: str | None
 ) -> NewJob:
     if query.webhook_url:
-        webhooks.check_url(query.webhook_url, request.app.state.settings)
+        webhook_sender.check_url(query.webhook_url, settings)
     return NewJob(
-        owner=client,
+        owner=owner,
         image=upload.image,
         content_type=upload.header.content_type,
         width=upload.header.width,
         height=upload.header.height,
         parameters=query.parameters(),
-        idempotency_key=f"{client}:{hashlib.sha256(key.encode()).hexdigest()}" if key else "",
+        idempotency_key=f"{owner}:{hashlib.sha256(key.encode()).hexdigest()}" if key else "",
         fingerprint=_fingerprint(query, upload) if key else "",
         webhook_url=query.webhook_url,
         traceparent=tracing.traceparent(),
@@ -196,5 +200,5 @@ def _new_job(
 
 
 def _fingerprint(query: PredictQuery, upload: Upload) -> str:
-    """Of all that makes a job what it is: the same key with another one is a mistake."""
+    """Of everything that defines a job. A key that is reused with another one is refused."""
     return hashlib.sha256(query.model_dump_json().encode() + b"\0" + upload.image).hexdigest()

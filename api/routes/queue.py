@@ -1,4 +1,4 @@
-"""Owns `GET /queue`: how much waits, how fast it goes, who works."""
+"""Serves `GET /queue`: how many jobs wait, how fast they are run and which workers there are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from api.auth import authenticate
 from api.problems import responses
+from api.services import services_of
 from shared import errors
 
 router = APIRouter(tags=["service"])
@@ -14,20 +15,20 @@ router = APIRouter(tags=["service"])
 
 class Worker(BaseModel):
     name: str = Field(examples=["celery@host/4711"])
-    processes: int = Field(description="Pool processes, each with a model of its own.")
-    ready: int = Field(description="Those that have loaded their model and consume.")
-    running: int = Field(description="Jobs being worked on.")
+    processes: int = Field(description="Pool processes, each with its own model.")
+    ready: int = Field(description="Processes that have loaded their model and take jobs.")
+    running: int = Field(description="Running jobs.")
     model: str
 
 
 class Queue(BaseModel):
-    depth: int = Field(description="Jobs waiting.")
-    in_flight: int = Field(description="Jobs being worked on.")
-    backlog: int = Field(description="Both together: what workers are needed for.")
-    ready_processes: int = Field(description="Pool processes able to take work, over all workers.")
+    depth: int = Field(description="Waiting jobs.")
+    in_flight: int = Field(description="Running jobs.")
+    backlog: int = Field(description="Waiting and running jobs: what workers are needed for.")
+    ready_processes: int = Field(description="Pool processes ready for jobs, of all workers.")
     oldest_age_seconds: float = Field(description="How long the oldest waiting job has waited.")
-    drain_rate: float | None = Field(description="Jobs finished a second, measured; null: unknown.")
-    finished_total: int = Field(description="Jobs that have ended so far, however.")
+    drain_rate: float | None = Field(description="Measured jobs per second; null if unknown.")
+    finished_total: int = Field(description="Jobs that have ended so far, in any state.")
     dead_letters: int
     workers: list[Worker]
 
@@ -39,7 +40,7 @@ class Queue(BaseModel):
     responses=responses(errors.NotAuthenticated, errors.StoreUnavailable),
 )
 async def get_queue(request: Request) -> Queue:
-    state = await request.app.state.store.queue()
+    state = await services_of(request).store.queue()
     return Queue(
         depth=state.depth,
         in_flight=state.in_flight,

@@ -1,4 +1,4 @@
-"""Owns `/result/{task_id}`: the job, its picture, its other forms, its cancelling."""
+"""Serves `/result/{task_id}`: reads a job, its picture and other formats, and cancels it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import json
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from api import result_formats
-from api.auth import authenticate
-from api.job_view import Job, job_json, job_object
+from api.auth import Owner
+from api.job_schema import Job, job_json, job_object
+from api.long_polling import MAX_WAIT_SECONDS, read_when_ended
 from api.problems import responses
-from api.waiting import MAX_WAIT_SECONDS, read_when_ended
+from api.services import services_of
 from shared import errors, tracing
 from shared.job.record import JobRecord, JobState
 from shared.logs import current_task_id
@@ -22,9 +23,8 @@ from shared.logs import current_task_id
 router = APIRouter(tags=["jobs"])
 
 TaskId = Annotated[
-    str, Path(description="As `POST /predict/` gave it.", pattern=r"^[0-9A-Za-z-]{1,64}$")
+    str, Path(description="From the response of `POST /predict/`.", pattern=r"^[0-9A-Za-z-]{1,64}$")
 ]
-Client = Annotated[str, Depends(authenticate)]
 COMMON_ERRORS = (
     errors.NotAuthenticated,
     errors.JobNotFound,
@@ -42,7 +42,7 @@ _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
     response_model=Job,
     responses={
         200: {
-            "description": "The job; with `format`, its detections in that form",
+            "description": "The job or, with `format`, its detections in that format",
             "content": {"text/plain": {}, "text/csv": {}},
         },
         **_NOT_MODIFIED,
@@ -52,18 +52,20 @@ _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
 async def get_result(
     request: Request,
     task_id: TaskId,
-    client: Client,
+    owner: Owner,
     wait: Annotated[
         float,
-        Query(ge=0, description=f"Hold the answer until then; {MAX_WAIT_SECONDS:.0f} s at most."),
+        Query(
+            ge=0, description=f"Seconds to wait for the job to end, {MAX_WAIT_SECONDS:.0f} at most."
+        ),
     ] = 0,
     form: Annotated[
         result_formats.Format,
-        Query(alias="format", description="Of a completed job: COCO results, YOLO labels or CSV."),
+        Query(alias="format", description="For a completed job: COCO results, YOLO labels or CSV."),
     ] = "json",
 ) -> Response:
-    """A failed job is an answer, not an HTTP error: 200 with `status: failed` and `error`."""
-    record, result = await find(request, task_id, client, wait=wait)
+    """A failed job is not an HTTP error: the response is 200 with `status: failed` and `error`."""
+    record, result = await find(request, task_id, owner, wait=wait)
     headers = _caching(request, record, form)
     if _matches(request, headers):
         return Response(status_code=304, headers=headers)
@@ -85,13 +87,13 @@ async def get_result(
         **responses(*COMMON_ERRORS, errors.JobNotFinished),
     },
 )
-async def get_image(request: Request, task_id: TaskId, client: Client) -> Response:
-    record, result = await find(request, task_id, client)
+async def get_image(request: Request, task_id: TaskId, owner: Owner) -> Response:
+    record, result = await find(request, task_id, owner)
     if result is None:
         raise _not_finished(record)
     picture = json.loads(bytes(result)).get("image")
     if not picture:
-        raise errors.JobNotFinished("The job was asked for no picture (annotate=false).")
+        raise errors.JobNotFinished("The job has no picture: it was submitted with annotate=false.")
     headers = _caching(request, record, "image")
     if _matches(request, headers):
         return Response(status_code=304, headers=headers)
@@ -105,29 +107,32 @@ async def get_image(request: Request, task_id: TaskId, client: Client) -> Respon
     response_model=Job,
     responses=responses(*COMMON_ERRORS, errors.JobAlreadyFinished),
 )
-async def cancel(request: Request, task_id: TaskId, client: Client) -> Response:
-    """A queued job never runs; a running one is not stopped, but nothing of it is kept."""
-    found, _ = await find(request, task_id, client, with_result=False)
-    record, cancelled = await request.app.state.store.cancel(found)
+async def cancel(request: Request, task_id: TaskId, owner: Owner) -> Response:
+    """A queued job never runs. A running job is not interrupted, but its result is discarded."""
+    found, _ = await find(request, task_id, owner, with_result=False)
+    record, cancelled = await services_of(request).store.cancel(found)
     if not cancelled:
-        raise errors.JobAlreadyFinished(f"The job is {record.state.value} already.")
+        raise errors.JobAlreadyFinished(f"The job is already {record.state.value}.")
     return Response(json.dumps(job_object(record)), media_type="application/json")
 
 
 async def find(
-    request: Request, task_id: str, client: str, *, wait: float = 0, with_result: bool = True
+    request: Request, task_id: str, owner: str, *, wait: float = 0, with_result: bool = True
 ) -> tuple[JobRecord, memoryview | None]:
-    """The client's job, once it has ended or `wait` seconds are over. Raises `JobNotFound`, also
-    for the job of another key."""
+    """The owner's job and its result, once the job has ended or `wait` seconds are over.
+
+    Raises `JobNotFound`, also for another owner's job. Without API keys owners are not compared.
+    """
     current_task_id.set(task_id)
     tracing.tag_task(task_id)
-    owner = client if request.app.state.keys else None
+    services = services_of(request)
+    required = owner if services.keys else None
     if wait:
-        found = await read_when_ended(request, task_id, wait, owner=owner)
+        found = await read_when_ended(request, task_id, wait, owner=required)
     else:
-        found = await request.app.state.store.read(task_id, with_result=with_result)
-    if found is None or (owner is not None and found[0].owner != owner):
-        raise errors.JobNotFound("There is no such job: it never existed or its time is over.")
+        found = await services.store.read(task_id, with_result=with_result)
+    if found is None or (required is not None and found[0].owner != required):
+        raise errors.JobNotFound("No such job: it never existed, or it has expired.")
     return found
 
 
@@ -137,11 +142,11 @@ def _not_finished(record: JobRecord) -> errors.JobNotFinished:
 
 
 def _caching(request: Request, record: JobRecord, form: str) -> dict[str, str]:
-    """A result never changes, so it may be kept for as long as it exists; a job under way changes
-    at any moment."""
+    """A job that has ended does not change, so its response may be cached until it expires. Other
+    jobs may change at any moment."""
     if not record.state.terminal:
         return {"Cache-Control": "no-store"}
-    ttl = request.app.state.settings.result_ttl_seconds
+    ttl = services_of(request).settings.result_ttl_seconds
     left = max(0, int((record.finished_ms or 0) / 1000 + ttl - time.time()))
     kept = f"private, max-age={left}" + (
         ", immutable" if record.state is JobState.COMPLETED else ""

@@ -47,7 +47,7 @@ def broken(what: str) -> InvalidImage:
 
 def incomplete() -> InvalidImage:
     """The error for a file that ends early."""
-    return InvalidImage("The file is not complete; send it again.")
+    return InvalidImage("The file is not complete: it ends before its image does.")
 
 
 def too_many_parts() -> InvalidImage:

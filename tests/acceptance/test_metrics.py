@@ -54,7 +54,7 @@ def test_metric_names_and_units(measured: Stack, client: httpx.Client) -> None:
                 # Nothing that is different for every job, client or process.
                 assert set(one.labels) <= {
                     *("le", "status", "code", "reason", "stage", "outcome"),
-                    *("method", "route", "holds", "model", "runtime", "background"),
+                    *("method", "route", "model", "runtime", "background"),
                 }, one
 
 
@@ -114,8 +114,8 @@ def test_state_of_service_and_worker(measured: Stack) -> None:
     for name in ("workers", "redis_up"):
         assert value(gateway, f"yolo_queue_{name}") == 1
     assert value(gateway, "yolo_queue_processes_ready") == 2
-    used = value(gateway, "yolo_queue_redis_memory_used_bytes", holds="jobs")
-    assert 0 < used < value(gateway, "yolo_queue_redis_memory_max_bytes", holds="jobs")
+    used = value(gateway, "yolo_queue_redis_memory_used_bytes")
+    assert 0 < used < value(gateway, "yolo_queue_redis_memory_max_bytes")
     assert value(gateway, "yolo_queue_gateway_upload_bytes") == 0
     assert value(gateway, "yolo_queue_jobs_waiting_limit") == 10_000
     for name in ("processes", "processes_loaded"):

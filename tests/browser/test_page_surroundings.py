@@ -87,7 +87,7 @@ def test_a_key_is_asked_for_and_stays_in_the_tab(tabs: Tabs, guarded: Stack) -> 
     )
     page.get_by_label("API key", exact=True).fill("wrong")
     page.keyboard.press("Enter")
-    expect(dialog).to_contain_text("This key is not known here.")
+    expect(dialog).to_contain_text("The API key is not valid.")
     page.get_by_label("API key", exact=True).fill("alice-key")
     page.keyboard.press("Enter")
     expect(dialog).to_be_hidden()

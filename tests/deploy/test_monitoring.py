@@ -71,7 +71,7 @@ EXPRESSIONS = expressions()
 def served() -> dict[str, set[str]]:
     """Every series that the two endpoints can serve, with its labels, asked of the collectors."""
     settings = Settings()
-    memory = {"jobs": RedisMemory(1, 2)}
+    memory = RedisMemory(1, 2)
     background = BackgroundTasks()
     background.up["upkeep"] = True
     requests = RequestMetrics(UploadBudget(1, 1), Notifier(GatewayStore(settings)), background)

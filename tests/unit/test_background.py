@@ -1,4 +1,4 @@
-"""The end of the gateway's background tasks."""
+"""How background tasks are ended and restarted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from api import background
 
 
 def test_a_swallowed_cancellation_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(background, "RECANCEL_SECONDS", 0.01)
     swallowed = 0
 
     async def stubborn() -> None:

@@ -1,4 +1,4 @@
-"""What the page is told before its first request."""
+"""What `GET /page-config` tells the page."""
 
 from __future__ import annotations
 

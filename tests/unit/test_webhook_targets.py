@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from api.webhook_targets import Forbidden, Target, is_public
-from api.webhooks import check_url
+from api.webhook_sender import check_url
+from api.webhook_targets import PrivateAddress, Target, is_public
 from shared.errors import InvalidParameter
 from shared.settings import Settings
 from tests.support.receivers import SECRET
@@ -184,7 +184,7 @@ def _answer(*addresses: str) -> Any:
 def test_one_private_address_among_several_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     target = Target.parse("http://rebound.example/")
     monkeypatch.setattr(socket, "getaddrinfo", _answer("1.1.1.1", "64:ff9b::7f00:1"))
-    with pytest.raises(Forbidden, match="64:ff9b::7f00:1"):
+    with pytest.raises(PrivateAddress, match="64:ff9b::7f00:1"):
         asyncio.run(target.resolve(allow_private=False))
     assert asyncio.run(target.resolve(allow_private=True)) == "1.1.1.1"
     monkeypatch.setattr(socket, "getaddrinfo", _answer("1.1.1.1", "2606:4700:4700::1111"))

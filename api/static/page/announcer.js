@@ -1,4 +1,4 @@
-/** Owns what a screen reader hears unasked: endings only, gathered so that thirty are one line. */
+/** Tells screen readers which jobs have ended, gathered so that thirty endings are one sentence. */
 
 import { byId } from "./elements.js";
 import { count } from "./format.js";

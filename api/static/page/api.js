@@ -1,8 +1,8 @@
-/** Owns the requests to the gateway: the key's header, problem+json as errors, uploads. */
+/** Sends requests to the gateway with the API key. Errors become `Problem`s. */
 
 import { keys } from "./keys.js";
 
-/** An answer that says no. `retryAfter` is in seconds; `status` 0: no answer came at all. */
+/** An error response. `retryAfter` is in seconds; `status` 0: there was no response. */
 export class Problem extends Error {
   constructor(status, { detail = "", code = "", retryable = false } = {}, retryAfter = 0) {
     super(detail || `The service answered ${status}.`);
@@ -37,7 +37,7 @@ export async function readJson(path, options) {
   return (await request(path, options)).json();
 }
 
-/** Submit one image; the job object. XMLHttpRequest, because fetch() tells no upload progress. */
+/** Submit one image; returns the job. XMLHttpRequest, since fetch() reports no upload progress. */
 export async function submit(file, { conf, idempotencyKey, signal, onProgress }) {
   const form = new FormData();
   form.append("file", file, file.name || "image");

@@ -1,4 +1,4 @@
-/** Owns the cards together: adding, resuming, clearing, the slider over all of them. */
+/** Manages all cards together: adding, resuming, clearing, the slider for all of them. */
 
 import { Problem } from "./api.js";
 import { Card } from "./card.js";

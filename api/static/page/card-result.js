@@ -1,4 +1,4 @@
-/** Owns what a card shows of a completed job: detections, times, what can be kept. */
+/** Shows the result of a completed job on its card: detections, timings, downloads. */
 
 import { describe, Detections } from "./detections.js";
 import { el } from "./elements.js";

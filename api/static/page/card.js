@@ -1,4 +1,4 @@
-/** Owns one card: an image on its way from the file to the finished job. */
+/** Shows one image on its way from the file to the finished job. */
 
 import { announce } from "./announcer.js";
 import { request, Problem } from "./api.js";

@@ -1,4 +1,4 @@
-/** Owns the colour of a class: bright ones that carry black text and stand out from a picture. */
+/** Gives each class a colour: bright, so that it carries black text and stands out. */
 
 const COLOURS = [
   "#ffb224", "#4cc9f0", "#8ce99a", "#ff8fab", "#c4a5ff",

@@ -1,4 +1,4 @@
-/** Owns the list of detections of a card: one button each, shown from the slider's value up. */
+/** Lists the detections of a card: one button each, shown from the slider's confidence up. */
 
 import { colourOf } from "./colours.js";
 import { el } from "./elements.js";

@@ -1,4 +1,4 @@
-/** Owns the making of elements: no markup in strings, so nothing from outside becomes markup. */
+/** Makes HTML elements. No markup in strings, so that nothing foreign becomes markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 

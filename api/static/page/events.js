@@ -1,4 +1,4 @@
-/** Owns the reading of server-sent events from fetch(): EventSource cannot send the key's header. */
+/** Reads server-sent events with fetch(), since EventSource cannot send the API key. */
 
 /** Yields `{event, id, data}` of a text/event-stream answer until it ends. */
 export async function* readEvents(answer) {

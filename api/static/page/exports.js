@@ -1,4 +1,4 @@
-/** Owns what a card gives away: the command for a terminal, files to keep. */
+/** Exports a card: the command for a terminal, and files to save. */
 
 import { el } from "./elements.js";
 import { keys } from "./keys.js";
@@ -14,7 +14,7 @@ export function curlCommand(fileName, conf) {
   ].join(" ");
 }
 
-/** For a POSIX shell; plain where nothing in it is special. */
+/** Quote for a POSIX shell, if there is anything to quote. */
 function quoted(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
@@ -35,7 +35,7 @@ export function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-/** Says on the button itself, for a moment, how it went. */
+/** Shows on the button for a moment whether it worked. */
 export async function withAnswer(button, work, done) {
   const label = button.dataset.label ?? button.textContent;
   button.dataset.label = label;
@@ -43,7 +43,7 @@ export async function withAnswer(button, work, done) {
     await work();
     button.textContent = done;
   } catch {
-    button.textContent = "Did not work";
+    button.textContent = "Failed";
   }
   setTimeout(() => (button.textContent = label), 1600);
 }

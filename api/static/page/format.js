@@ -1,4 +1,4 @@
-/** Owns how quantities read. */
+/** Formats quantities as text. */
 
 export function seconds(value) {
   if (value < 1) return "less than a second";

@@ -1,4 +1,4 @@
-/** Owns the ways an image gets onto the page: picker, camera, drop, paste. */
+/** Takes in images: by file picker, camera, drop and paste. */
 
 import { byId } from "./elements.js";
 

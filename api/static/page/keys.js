@@ -1,4 +1,4 @@
-/** Owns the API key: asked for when needed, kept in this tab's sessionStorage and nowhere else. */
+/** Asks for the API key when it is needed. Keeps it in the sessionStorage of this tab only. */
 
 import { byId } from "./elements.js";
 
@@ -54,7 +54,7 @@ function ask(reason = "") {
   const dialog = byId("key-dialog");
   if (dialog.open) return;
   byId("key-reason").textContent =
-    `${reason} It is kept in this tab only, and forgotten with it.`.trim();
+    `${reason} The key is kept in this tab only, until you close it.`.trim();
   byId("key-input").value = "";
   dialog.showModal();
 }

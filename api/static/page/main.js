@@ -1,4 +1,4 @@
-/** Owns the order in which the page comes to life. */
+/** Starts the parts of the page, in order. */
 
 import { Board } from "./board.js";
 import { byId } from "./elements.js";

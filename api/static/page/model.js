@@ -1,4 +1,4 @@
-/** Owns the panel that says which model is served and what it knows. */
+/** Shows which model is served, and its classes. */
 
 import { readJson } from "./api.js";
 import { colourOf } from "./colours.js";
@@ -12,7 +12,7 @@ const DOES = {
   classify: "sorts images into",
 };
 
-/** Ask until a worker has told; `onModel` gets the class names. */
+/** Ask until a worker has loaded its model; `onModel` gets the class names. */
 export async function showModel(onModel) {
   for (;;) {
     try {

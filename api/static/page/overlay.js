@@ -1,4 +1,4 @@
-/** Owns what is drawn over a picture: a shape and a label for each detection. */
+/** Draws a shape and a label over a picture for each detection. */
 
 import { colourOf } from "./colours.js";
 import { el, svg } from "./elements.js";

@@ -1,4 +1,4 @@
-/** Owns the picture of a card: the person's own file with shapes over it, or the service's drawing. */
+/** Shows the picture of a card: the chosen file with shapes over it, or the annotated picture. */
 
 import { request } from "./api.js";
 import { colourOf } from "./colours.js";

@@ -1,4 +1,4 @@
-/** Owns the strip of live figures: waiting, in progress, throughput, workers. */
+/** Shows live figures of the queue: waiting, in progress, throughput, workers. */
 
 import { readJson } from "./api.js";
 import { byId, el } from "./elements.js";

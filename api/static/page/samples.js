@@ -1,4 +1,4 @@
-/** Owns the row of pictures to try: those that show something the served model knows. */
+/** Offers sample pictures that show something the model knows. */
 
 import { byId, el } from "./elements.js";
 

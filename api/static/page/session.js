@@ -1,4 +1,4 @@
-/** Owns what survives a reload: the jobs of this tab and the slider, in sessionStorage. */
+/** Keeps in sessionStorage what survives a reload: the jobs of this tab and the slider. */
 
 const JOBS = "yolo-queue.jobs";
 const CONFIDENCE = "yolo-queue.confidence";

@@ -1,4 +1,4 @@
-/** Owns a small chart: the last values of one number, the newest at the right. */
+/** Draws a small chart of the last values of a number, the newest at the right. */
 
 import { svg } from "./elements.js";
 

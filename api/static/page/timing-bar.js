@@ -1,4 +1,4 @@
-/** Owns the bar of where a job's time went. */
+/** Shows as a bar where a job's time went. */
 
 import { el } from "./elements.js";
 import { milliseconds } from "./format.js";

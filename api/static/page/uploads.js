@@ -1,4 +1,4 @@
-/** Owns the way of files to the service: a few at a time, waiting and trying again when asked to. */
+/** Uploads files, a few at a time. Waits and tries again when the service asks for it. */
 
 import { Problem, submit } from "./api.js";
 

@@ -1,8 +1,8 @@
-/** Owns the following of jobs: a stream each for the next ones, a look now and then at the rest.
+/** Follows jobs until they end: the oldest with an event stream each, the others by polling.
  *
- * A browser opens six HTTP/1.1 connections to a host, for all tabs together. A stream for each of
- * thirty jobs would leave none for uploads; jobs end roughly in the order they came in, so the
- * oldest get the streams. */
+ * A browser opens at most six HTTP/1.1 connections to a host, for all tabs together. If each of
+ * thirty jobs had a stream, uploads would have none. Jobs end roughly in the order in which they
+ * were submitted, so the oldest get the streams. */
 
 import { Problem, readJson, request } from "./api.js";
 import { readEvents } from "./events.js";
@@ -66,7 +66,7 @@ export class Watch {
     }
   }
 
-  /** Read one job. A failure is for the next round to try again. */
+  /** Read one job. After a failure the next round tries again. */
   async look(taskId) {
     try {
       this.deliver(await readJson(`/result/${taskId}`));

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from api.waiting import MAX_WAIT_SECONDS
+from api.long_polling import MAX_WAIT_SECONDS
 from shared.settings import Settings
 from tests.support.kubernetes import (
     Rendered,

@@ -1,4 +1,4 @@
-"""Posts one webhook, signed by the Standard Webhooks scheme (https://www.standardwebhooks.com)."""
+"""Signs and posts a webhook as Standard Webhooks defines it (https://www.standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from shared.job.webhook_outbox import Webhook
 from shared.settings import Settings
 
 TIMEOUT_SECONDS = 10.0
-"""For all of a try: look-up, connection, request and answer. httpx' own timeouts are for each read,
-so a receiver that sends a byte now and then would never meet them."""
+"""For a whole attempt: DNS, connection, request and response. The timeouts of httpx apply to each
+read, so a receiver that sends a byte now and then would never reach them."""
 
 
-class WebhookPoster:
-    """One instance a gateway; any number of posts at once."""
+class WebhookClient:
+    """One instance per gateway, for any number of posts at once."""
 
     def __init__(self, settings: Settings) -> None:
         self._signer = Signer(settings.webhook_secret.get_secret_value())
         self._allow_private = settings.webhook_allow_private
-        # Loading the authorities takes milliseconds, which need not be spent on each post.
+        # Made once, since loading the certificate authorities takes milliseconds.
         self._tls: ssl.SSLContext = httpx.create_ssl_context(trust_env=False)
 
     async def post(self, webhook: Webhook, payload: bytes) -> int:
-        """The status of the receiver's answer.
+        """Post `payload`. Returns the status that the receiver answers.
 
-        Raises `Forbidden` if its address is private, `TimeoutError` after `TIMEOUT_SECONDS`, and
-        whatever else look-up, TLS and HTTP can fail with.
+        Raises `PrivateAddress`, `TimeoutError` after `TIMEOUT_SECONDS`, and whatever DNS, TLS and
+        HTTP can fail with.
         """
         async with asyncio.timeout(TIMEOUT_SECONDS):
             target = Target.parse(webhook.url)
-            # Connect to the very address that was checked: a second look-up could give another.
+            # Connect to the address that was checked: another DNS query could return another one.
             address = await target.resolve(allow_private=self._allow_private)
             moment = datetime.now(UTC)
             headers = {
@@ -51,9 +51,9 @@ class WebhookPoster:
             }
             async with (
                 _closing_connections() as trace,
-                # A client for each: one that is shared would keep the receivers' cookies.
+                # One for each post: a shared client would keep the receivers' cookies.
                 httpx.AsyncClient(
-                    timeout=None,  # noqa: S113 - the deadline above is for all of it
+                    timeout=None,  # noqa: S113 - the timeout above covers everything
                     follow_redirects=False,
                     trust_env=False,
                     verify=self._tls,
@@ -71,10 +71,10 @@ class WebhookPoster:
 
 @asynccontextmanager
 async def _closing_connections() -> AsyncIterator[Any]:
-    """A request's extension `trace`; at the end, the connections that it saw are closed.
+    """A value for the request extension `trace`. At the end it closes the connections it saw.
 
-    httpcore leaves a connection open whose TLS handshake is cancelled, for as long as its receiver
-    likes.
+    Without it httpcore leaves a connection open whose TLS handshake was cancelled, until the
+    receiver closes it.
     """
     opened: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""Owns answers that are held until a job has ended: `?wait=` and `Prefer: wait=`."""
+"""Holds a response until its job has ended: `?wait=` and `Prefer: wait=`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import nullcontext
 
 from fastapi import Request
 
-from api.http_metrics import mark_held
-from api.notifications import Notifier, Watch
-from shared.job.gateway_store import GatewayStore
+from api.http_metrics import mark_long_poll
+from api.notifications import Watch
+from api.services import services_of
 from shared.job.record import JobRecord
 
 MAX_WAIT_SECONDS = 60.0
@@ -18,7 +18,7 @@ _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,9})(?=$|[,;\s])", re.IGNORECA
 
 
 def preferred_wait(request: Request) -> float:
-    """Seconds of the `Prefer: wait=N` header (RFC 7240), capped; 0 without one."""
+    """Seconds of the `Prefer: wait=N` header (RFC 7240), `MAX_WAIT_SECONDS` at most; 0 without."""
     found = _PREFER_WAIT.search(request.headers.get("prefer", ""))
     return min(float(found.group(1)), MAX_WAIT_SECONDS) if found else 0.0
 
@@ -29,19 +29,23 @@ async def read_when_ended(
     seconds: float,
     *,
     owner: str | None = None,
-    begun: Watch | None = None,
+    new_job: Watch | None = None,
 ) -> tuple[JobRecord, memoryview | None] | None:
-    """Read a job once it has ended, or as it stands when the time is up; at once if it is not
-    the `owner`'s. `begun`: a watch from before the job was there, so that a first look at it can be
-    spared."""
-    mark_held(request)
-    store: GatewayStore = request.app.state.store
-    notifier: Notifier = request.app.state.notifier
-    deadline = asyncio.get_running_loop().time() + min(seconds, MAX_WAIT_SECONDS)
-    watching = nullcontext(begun) if begun else notifier.watch(task_id, end_only=True)
+    """Read a job once it has ended, or as it is when the time is up. If `owner` is given, does not
+    wait for another owner's job.
+
+    `new_job`: a watch from before the job was made. It has missed nothing, so the job is not read
+    before it wakes.
+    """
+    mark_long_poll(request)
+    services = services_of(request)
+    store, notifier = services.store, services.notifier
+    seconds = min(seconds, MAX_WAIT_SECONDS)
+    deadline = asyncio.get_running_loop().time() + seconds
+    watching = nullcontext(new_job) if new_job else notifier.watch(task_id, end_only=True)
     with watching as watch:
-        if begun and not notifier.draining:
-            await watch.wait(min(seconds, MAX_WAIT_SECONDS))
+        if new_job and not notifier.draining:
+            await watch.wait(seconds)
         while True:
             found = await store.read(task_id)
             left = deadline - asyncio.get_running_loop().time()

@@ -1,8 +1,8 @@
-"""Sends webhooks: posts a finished job to the URL its client gave, until it arrives.
+"""Sends webhooks: posts each finished job to the URL that its client gave, until it arrives.
 
-Webhooks wait in Redis (shared/job/webhook_outbox.py), so a gateway that dies loses none, and any
-gateway may send them. One task takes them, writes what they say while their jobs are still there,
-and starts a task for each send.
+Webhooks wait in Redis (shared/job/webhook_outbox.py), so any gateway can send them and none is lost
+if a gateway dies. One background task takes them and writes their payloads while their jobs still
+exist. Each send is a task of its own.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections import Counter
 from contextlib import suppress
 
 from api.background import BackgroundTasks, end_tasks
-from api.job_view import job_object
-from api.webhook_post import TIMEOUT_SECONDS, WebhookPoster
-from api.webhook_targets import Forbidden, Target
+from api.job_schema import job_object
+from api.webhook_client import TIMEOUT_SECONDS, WebhookClient
+from api.webhook_targets import PrivateAddress, Target
 from shared.errors import InvalidParameter, StoreUnavailable
 from shared.job.gateway_store import GatewayStore
 from shared.job.webhook_outbox import ROOM, Webhook, WebhookOutbox
@@ -27,52 +27,54 @@ log = logging.getLogger("yolo_queue.webhooks")
 POLL_SECONDS = 1.0
 LEASE_SECONDS = 3 * TIMEOUT_SECONDS
 BACKOFF_SECONDS = (5, 30, 120, 600, 1800, 7200, 28_800)
-"""After each failed try; then it is given up."""
+"""The pause after each failed attempt but the last one."""
 MAX_ATTEMPTS = len(BACKOFF_SECONDS) + 1
 
 MAX_SENDS = 64
-"""Of one gateway at once."""
+"""At once, for one gateway."""
 MAX_SENDS_PER_OWNER = 16
-"""So that one client with many slow receivers leaves room for the others."""
+"""So that an owner with many slow receivers leaves room for the others."""
 MAX_SENDS_PER_HOST = 8
 
 
 def check_url(url: str, settings: Settings) -> None:
-    """Refuse a URL that could never be posted to. Raises `InvalidParameter`.
+    """Refuse a URL that no webhook can be sent to. Raises `InvalidParameter`.
 
-    The address is checked again at every sending, after the look-up.
+    Each attempt checks the URL again, and the addresses of its host.
     """
     target = Target.parse(url)
     if not settings.webhook_allow_private:
         target.refuse_if_private()
     if not settings.webhook_secret.get_secret_value():
-        raise InvalidParameter("webhook_url: this service has no WEBHOOK_SECRET to sign with.")
+        raise InvalidParameter(
+            "webhook_url: this service sends no webhooks (WEBHOOK_SECRET is not set)."
+        )
 
 
 class WebhookSender:
-    """Sends webhooks from `start` to `stop`, if there is a secret to sign them with.
+    """Sends webhooks from `start` to `stop`, if WEBHOOK_SECRET is set.
 
-    At-least-once: a gateway that dies after its receiver has answered leaves the webhook to be sent
-    again, so a receiver has to know by `webhook-id` what it has had.
+    At least once: if a gateway dies just after a receiver has answered, the webhook is sent again.
+    A receiver can recognise it by its `webhook-id`.
     """
 
     def __init__(self, settings: Settings, store: GatewayStore) -> None:
         self._settings = settings
         self._store = store
         self._outbox = WebhookOutbox(store.redis, settings)
-        self._poster: WebhookPoster  # made by `start`
+        self._client: WebhookClient  # made by `start`
         self._sends: dict[asyncio.Task[None], Webhook] = {}
-        self._freed: list[str] = []  # bounds of sends that ended, until Redis has been told
+        self._freed: list[str] = []  # the bounds of ended sends, until Redis knows
         self._send_ended = asyncio.Event()
 
     def start(self, background: BackgroundTasks) -> None:
         if self._settings.webhook_secret.get_secret_value():
-            self._poster = WebhookPoster(self._settings)
+            self._client = WebhookClient(self._settings)
             background.run("webhooks", self._run)
 
     async def stop(self) -> None:
-        """Break off the sends under way, once nothing starts another one: stop `background` first.
-        Their leases end, and another gateway takes them."""
+        """Cancel the sends under way. Stop `background` first, or it starts new ones. When their
+        leases have ended, another gateway takes these webhooks."""
         await end_tasks(list(self._sends))
 
     async def _run(self) -> None:
@@ -97,9 +99,9 @@ class WebhookSender:
 
     async def _handle(self, webhook: Webhook) -> None:
         if webhook.attempt > MAX_ATTEMPTS:
-            await self._give_up(webhook, "no gateway lived to say how the last try went")
+            await self._give_up(webhook, "the gateway died during the last attempt")
         elif webhook.payload is None:
-            await self._write(webhook)
+            await self._write_payload(webhook)
         else:
             task = asyncio.create_task(self._send(webhook, webhook.payload))
             self._sends[task] = webhook
@@ -110,53 +112,53 @@ class WebhookSender:
         self._freed.extend(webhook.bounds)
         self._send_ended.set()
         if not task.cancelled() and (error := task.exception()):
-            log.error("%s: webhook met an unexpected error", webhook.task_id, exc_info=error)
+            log.error("%s: unexpected error in a webhook", webhook.task_id, exc_info=error)
 
-    async def _write(self, webhook: Webhook) -> None:
+    async def _write_payload(self, webhook: Webhook) -> None:
         try:
             found = await self._store.read(webhook.task_id)
             if found is None:
-                log.warning("%s: webhook dropped: its job has expired", webhook.task_id)
+                log.warning("%s: webhook dropped: the job has expired", webhook.task_id)
                 await self._outbox.settle(webhook)
                 return
             record, result = found
-            # Without the picture, which would make it a thousand times as long.
+            # Without the picture, which would make the payload a thousand times as large.
             job = job_object(record, json.loads(bytes(result)) if result else None)
             job.pop("image", None)
-            notice = {"type": f"job.{job['status']}", "timestamp": job["finished_at"], "data": job}
-            await self._outbox.write(webhook, json.dumps(notice).encode())
+            event = {"type": f"job.{job['status']}", "timestamp": job["finished_at"], "data": job}
+            await self._outbox.write(webhook, json.dumps(event).encode())
         except StoreUnavailable:
             raise
         except Exception as error:
-            await self._fail(webhook, _in_a_line(error))
+            await self._fail(webhook, _one_line(error))
 
     async def _send(self, webhook: Webhook, payload: bytes) -> None:
-        # When Redis does not answer, the end of the lease brings the webhook back.
+        # If Redis does not answer, the webhook comes back when its lease has ended.
         with suppress(StoreUnavailable):
             try:
-                status = await self._poster.post(webhook, payload)
-            except Forbidden as error:
-                log.warning("%s: webhook refused: %s", webhook.task_id, error)
+                status = await self._client.post(webhook, payload)
+            except PrivateAddress as error:
+                log.warning("%s: webhook not sent: %s", webhook.task_id, error)
                 await self._outbox.settle(webhook)
             except Exception as error:
-                await self._fail(webhook, _in_a_line(error))
+                await self._fail(webhook, _one_line(error))
             else:
                 if 200 <= status < 300:
                     log.info("%s: webhook delivered", webhook.task_id)
                     await self._outbox.settle(webhook)
                 else:
-                    await self._fail(webhook, f"answered {status}")
+                    await self._fail(webhook, f"the receiver answered {status}")
 
-    async def _fail(self, webhook: Webhook, outcome: str) -> None:
+    async def _fail(self, webhook: Webhook, reason: str) -> None:
         if webhook.attempt >= MAX_ATTEMPTS:
-            await self._give_up(webhook, outcome)
+            await self._give_up(webhook, reason)
             return
         pause = BACKOFF_SECONDS[webhook.attempt - 1]
-        log.info("%s: webhook %s; again in %d s", webhook.task_id, outcome, pause)
+        log.info("%s: webhook failed: %s; next attempt in %d s", webhook.task_id, reason, pause)
         await self._outbox.retry(webhook, pause)
 
-    async def _give_up(self, webhook: Webhook, outcome: str) -> None:
-        log.warning("%s: webhook given up: %s", webhook.task_id, outcome)
+    async def _give_up(self, webhook: Webhook, reason: str) -> None:
+        log.warning("%s: webhook given up: %s", webhook.task_id, reason)
         await self._outbox.settle(webhook)
 
 
@@ -166,7 +168,7 @@ def _most_sends(bound: str) -> int:
     return MAX_SENDS_PER_HOST if bound.startswith("host:") else MAX_SENDS_PER_OWNER
 
 
-def _in_a_line(error: Exception) -> str:
-    """For the log, where a receiver's words must not look like lines of ours."""
+def _one_line(error: Exception) -> str:
+    """For the log: no line breaks, with which a receiver could forge log lines."""
     text = " ".join(str(error).split())[:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

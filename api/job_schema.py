@@ -1,4 +1,4 @@
-"""Owns the job object: what a client sees of a job, and its schema in `/docs`."""
+"""Describes a job as clients see it: the JSON object and its schema in `/docs`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class JobFailure(BaseModel):
 
 
 class Box(BaseModel):
-    """In pixels of the original image, EXIF orientation applied; oriented boxes have 4 corners."""
+    """In pixels of the original image, EXIF orientation applied. Oriented boxes have 4 corners."""
 
     model_config = ConfigDict(extra="allow")
     x1: float
@@ -37,7 +37,7 @@ class Box(BaseModel):
 
 
 class Detection(BaseModel):
-    """Ultralytics' `summary()` shape; a model's task may add `segments`, `keypoints` and others."""
+    """As in Ultralytics' `summary()`. Some tasks add `segments`, `keypoints` and others."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -59,7 +59,7 @@ class Detection(BaseModel):
 
 
 class Timings(BaseModel):
-    """Milliseconds; `total` from acceptance to the finished picture."""
+    """In milliseconds. `total` is from acceptance to the finished picture."""
 
     queue: float
     decode: float
@@ -69,33 +69,34 @@ class Timings(BaseModel):
 
 
 class Job(BaseModel):
-    """A job. What is not known yet, or does not apply in this state, is left out."""
+    """A job. Fields that are not known yet, or do not apply to its status, are left out."""
 
     task_id: str = Field(examples=["5a0c0c5e-8a55-4f3e-9d0b-2f1b7c1d9e10"])
     status: JobState
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    attempts: int = Field(description="How often a worker has started on it.", examples=[1])
+    attempts: int = Field(description="How often a worker has started it.", examples=[1])
     links: Links
     position: int | None = Field(None, description="While queued: 1 is next.")
     eta_seconds: float | None = Field(
-        None, description="While queued: estimated time until the result, from the measured rate."
+        None,
+        description="While queued: estimated time until the result, from the measured rate.",
     )
     error: JobFailure | None = None
     model: str | None = None
     task: str | None = None
-    width: int | None = Field(None, description="Of the original image in pixels, upright.")
-    height: int | None = None
+    width: int | None = Field(None, description="Width of the upright original image in pixels.")
+    height: int | None = Field(None, description="Height of that image in pixels.")
     detections: list[Detection] | None = None
     image: str | None = Field(
-        None, description="The annotated picture as a JPEG data URL; null with `annotate=false`."
+        None, description="The annotated picture as a JPEG data URL. Null with `annotate=false`."
     )
     timings_ms: Timings | None = None
 
 
 def job_object(record: JobRecord, result: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The job object of a record, with its result where there is one."""
+    """The job object of a record, with its result if there is one."""
     base = f"/result/{record.task_id}"
     job: dict[str, Any] = {
         "task_id": record.task_id,
@@ -125,7 +126,7 @@ def job_object(record: JobRecord, result: dict[str, Any] | None = None) -> dict[
 
 
 def job_json(record: JobRecord, result: memoryview | None = None) -> bytes:
-    """The job object as JSON text; `result` is a JSON object's text, taken over as it is."""
+    """The job object as JSON text. `result`: the text of a JSON object, copied without parsing."""
     head = json.dumps(job_object(record)).encode()
     return head if result is None else b"".join((head[:-1], b", ", result[1:]))
 

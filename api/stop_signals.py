@@ -1,4 +1,4 @@
-"""Owns the moment the gateway is told to stop, before uvicorn waits for the answers under way."""
+"""Acts on SIGTERM and SIGINT before uvicorn begins to wait for the requests under way."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 @contextmanager
 def on_stop_signal(action: Callable[[], None]) -> Iterator[None]:
-    """Do `action` in the event loop when SIGTERM or SIGINT comes, then what would happen anyway.
+    """On SIGTERM or SIGINT, call `action` in the event loop, then the previous handler.
 
-    Without it, requests that are held until a job ends would hold up the stop for as long.
+    With it, requests that wait for a job can end early. Otherwise they would delay the shutdown.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
