@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise, sample
-from tests.support.stack import Stack, pool_pids, wait_until
+from tests.support.processes import pool_pids
+from tests.support.stack import Stack, wait_until
 
 KILLS = 8
 LARGE = encoded(noise(4000, 3000), "JPEG", quality=60)

@@ -225,10 +225,10 @@ def test_an_unreachable_collector_costs_only_spans(
     [("-m", "api"), ("-m", "celery", "--quiet", "-A", "worker.app", "worker")],
     ids=["gateway", "worker"],
 )
-def test_without_the_extra_it_says_what_to_install(
+def test_without_the_group_it_says_what_to_install(
     traced: Stack, command: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    # FastAPI needs OpenTelemetry's API; the SDK and the exporter come with the extra.
+    # FastAPI needs OpenTelemetry's API; the SDK and the exporter come with the group.
     hidden = tmp_path_factory.mktemp("hidden") / "opentelemetry" / "sdk"
     hidden.mkdir(parents=True)
     (hidden / "__init__.py").write_text("raise ImportError('not installed')")
@@ -241,5 +241,5 @@ def test_without_the_extra_it_says_what_to_install(
         check=False,
     )
     assert out.returncode != 0
-    assert "pip install 'yolo-queue[otel]'" in out.stderr
+    assert "uv pip install --group otel" in out.stderr
     assert "Traceback" not in out.stderr
