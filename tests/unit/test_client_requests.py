@@ -151,10 +151,13 @@ def test_arrays_are_sent_without_loss(tmp_path: Any) -> None:
         encoded(None)  # type: ignore[arg-type]
 
 
-def test_the_client_stays_light() -> None:
+def test_importing_the_client_loads_nothing_but_httpx() -> None:
+    """Asked of a fresh interpreter. httpx has a command of its own, which it loads (with rich) where
+    click is installed, as it is here and not beside a wheel."""
     code = (
-        "import sys, yolo_queue; print(*[m for m in ('torch', 'cv2', 'numpy', 'redis', 'typer', 'api',"
-        " 'worker', 'shared') if m in sys.modules])"
+        "import sys; sys.modules['click'] = None; import yolo_queue;"
+        "print(*[m for m in ('PIL', 'typer', 'rich', 'redis', 'pydantic', 'numpy', 'torch', 'cv2',"
+        " 'api', 'worker', 'shared') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == ""
