@@ -152,8 +152,8 @@ def test_arrays_are_sent_without_loss(tmp_path: Any) -> None:
 
 
 def test_importing_the_client_loads_nothing_but_httpx() -> None:
-    """Asked of a fresh interpreter. httpx has a command of its own, which it loads (with rich) where
-    click is installed, as it is here and not beside a wheel."""
+    """Asked of a fresh interpreter. httpx loads its own command, and rich with it, if click is
+    installed; a wheel does not bring click."""
     code = (
         "import sys; sys.modules['click'] = None; import yolo_queue;"
         "print(*[m for m in ('PIL', 'typer', 'rich', 'redis', 'pydantic', 'numpy', 'torch', 'cv2',"

@@ -115,7 +115,7 @@ def _check_workers(client: Client) -> Iterator[Finding]:
         f"{len(queue.workers)} workers, {ready} of {processes} processes ready",
         "Some have not loaded their model or do not take jobs: see the worker's log."
         if processes
-        else "Start one with the gateway's REDIS_URL and YOLO_QUEUE: `celery -A worker.app worker`.",
+        else "Start `celery -A worker.app worker` with the gateway's REDIS_URL and YOLO_QUEUE.",
     )
     rate = f", {queue.drain_rate:.1f} jobs/s" if queue.drain_rate else ""
     yield Finding("queue", True, f"{queue.depth} waiting, {queue.in_flight} in flight{rate}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -91,11 +92,11 @@ def view(state: QueueState, depths: deque[int], url: str) -> RenderableType:
         workers.add_row("[red]no worker[/red]", "", "", "", "")
     parts: list[RenderableType] = [facts, workers]
     if len(depths) > 1:
-        parts.insert(1, Text("waiting " + sparkline(list(depths)), style="cyan"))
+        parts.insert(1, Text("waiting " + sparkline(depths), style="cyan"))
     return Group(*parts)
 
 
-def sparkline(values: list[int]) -> str:
+def sparkline(values: Sequence[float]) -> str:
     """A bar a value, the highest being full."""
     top = max(values) or 1
     return "".join(_BARS[round(value / top * (len(_BARS) - 1))] for value in values)
