@@ -137,5 +137,5 @@ def test_nobody_there() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with Client(url, retry_seconds=0) as queue, pytest.raises(Unreachable, match=url):
         queue.queue()
-    with pytest.raises(ValueError, match="no URL"):
+    with pytest.raises(ValueError, match="is not the URL"):
         Client("localhost:8000")

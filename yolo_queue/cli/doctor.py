@@ -22,8 +22,9 @@ def doctor(url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
       REDIS_URL=redis://db:6379/0 yolo-queue doctor --url http://gateway:8000
 
     The service checked is the one at --url. The Redis checked is the one at REDIS_URL, which needs
-    a checkout of the server. Exit status: 0 all is well, 1 there are problems, 2 the settings are
-    wrong.
+    a checkout of the server.
+
+    Exit status: 0 all is well, 1 there are problems, 2 the settings are wrong.
     """
     findings = [*check_environment(), *_check_redis(), *check_service(url, api_key)]
     Console().print(_table(findings))

@@ -17,6 +17,7 @@ from shared.job.dead_letters import DeadLetters
 from shared.job.worker_store import WorkerStore
 from shared.redis_access.client import UNAVAILABLE
 from shared.settings import load_settings
+from yolo_queue.cli.service_options import FAILED, fail
 
 app = typer.Typer(help="Dead letters: jobs that failed MAX_ATTEMPTS times.", no_args_is_help=True)
 TaskId = Annotated[str, typer.Argument(help="An id from `yolo-queue dead list`.")]
@@ -84,17 +85,13 @@ def _letters() -> DeadLetters:
     try:
         settings = load_settings()
     except InvalidSettings as error:
-        typer.echo(error.message, err=True)
-        raise typer.Exit(2) from None
+        raise fail(error.message) from None
     store = WorkerStore(settings)
     try:
         store.redis.ping()
     except UNAVAILABLE:
-        typer.echo(
-            f"Redis at {settings.masked_redis_url()} does not answer: start it, or fix REDIS_URL.",
-            err=True,
-        )
-        raise typer.Exit(2) from None
+        url = settings.masked_redis_url()
+        raise fail(f"Redis at {url} does not answer: start it, or correct REDIS_URL.") from None
     return DeadLetters(settings, store)
 
 
@@ -104,4 +101,4 @@ def _missing(task_id: str) -> typer.Exit:
         "queue is full and you can try again later.",
         err=True,
     )
-    return typer.Exit(1)
+    return typer.Exit(FAILED)
