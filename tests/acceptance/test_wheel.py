@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -25,13 +24,9 @@ def uv(*arguments: str | Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, since setuptools leaves files beside what it builds."""
-    copy, out = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("wheel")
-    for name in ("api", "bench", "shared", "tests", "worker", "yolo_queue"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    uv("build", "--wheel", "--no-build-isolation", "--python", sys.executable, "-o", out, copy)
+    """Built by way of an sdist, which leaves no build folder in the checkout."""
+    out = tmp_path_factory.mktemp("wheel")
+    uv("build", "--no-build-isolation", "--python", sys.executable, "--out-dir", out, ROOT)
     (built,) = out.glob("*.whl")
     return built
 

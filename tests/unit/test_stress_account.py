@@ -1,4 +1,4 @@
-"""The account and the report of a stress run, also of faults that a sound service never shows."""
+"""The account and the report of a stress run, with faults that a real service does not show."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ended(index: int, state: str = "completed", **more: object) -> Shot:
     return shot
 
 
-def test_all_is_well() -> None:
+def test_an_account_without_losses() -> None:
     account = reconcile(
         [ended(0), ended(1, "failed", code="image_undecodable"), Shot(2, state="refused",
          refusals=["queue_full", "queue_full"])]
@@ -38,7 +38,7 @@ def test_all_is_well() -> None:
     assert account["failed_by_code"] == {"image_undecodable": 1}
 
 
-def test_nothing_wrong_goes_unseen() -> None:
+def test_each_kind_of_loss_is_counted() -> None:
     for wrong, name in (
         (ended(1, "lost"), "lost"),
         (ended(1, "unfinished"), "unfinished"),
@@ -66,7 +66,7 @@ def test_rates_count_every_event_once() -> None:
         assert sum(rate * width for _, rate in rates) == pytest.approx(len(times))
 
 
-def test_no_two_images_are_the_same_and_all_can_be_decoded() -> None:
+def test_no_two_images_are_the_same_and_all_decode() -> None:
     supply = drawn(320, 240, variants=2)
     images = [supply.image(number) for number in range(6)]
     assert len(set(images)) == 6

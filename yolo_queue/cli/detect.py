@@ -71,7 +71,7 @@ def detect(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
 ) -> None:
-    """Detect objects in images. Prints a summary; writes results to --out or to stdout.
+    """Detect objects in images; write the results to --out or to stdout.
 
     \b
     Examples:
@@ -79,16 +79,17 @@ def detect(
       yolo-queue detect photos/ --out results --save-images
       yolo-queue detect 'data/**/*.png' --format coco --out labels
       yolo-queue detect *.jpg --format csv > detections.csv
-      curl -s https://example.org/a.jpg | yolo-queue detect - --format json | jq .detections
+      curl -s https://example.org/a.jpg | yolo-queue detect - --format json
 
     \b
     json  NAME.json each, the job object    yolo  NAME.txt each, and classes.txt
     csv   one detections.csv                coco  one coco.json
 
-    With --format and without --out, the results go to stdout and the summary to stderr.
+    With --format and without --out, the results go to stdout and the summary
+    to stderr.
 
-    Exit status: 0 every image has a result, 1 some failed, 2 wrong usage or the service is
-    unusable.
+    Exit status: 0 every image has a result, 1 some failed, 2 wrong usage or
+    the service cannot be used.
     """
     if save_images and not out:
         raise fail("--save-images needs --out, the folder to write to.")

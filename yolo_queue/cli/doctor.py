@@ -14,15 +14,15 @@ from yolo_queue.cli.service_options import DEFAULT_URL, FAILED, ApiKey, Url, fai
 
 
 def doctor(url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
-    """Check this machine, Redis and the service, and say what to do about each problem.
+    """Check this machine, Redis and the service; say what to do about problems.
 
     \b
     Examples:
       yolo-queue doctor
       REDIS_URL=redis://db:6379/0 yolo-queue doctor --url http://gateway:8000
 
-    The service checked is the one at --url. The Redis checked is the one at REDIS_URL, which needs
-    a checkout of the server.
+    The service is the one at --url. Redis is the one at REDIS_URL; checking it
+    needs a checkout of the server.
 
     Exit status: 0 all is well, 1 there are problems, 2 the settings are wrong.
     """

@@ -58,17 +58,17 @@ def stress(
 
     \b
     Examples:
-      yolo-queue stress                                100 pictures of 12 megapixels
-      yolo-queue stress -n 1000 -c 64 --out big        writes big.json and big.html
-      yolo-queue stress --rate 5 -n 300                five a second for a minute
+      yolo-queue stress                            100 images of 12 megapixels
+      yolo-queue stress -n 1000 -c 64 --out big    writes big.json and big.html
+      yolo-queue stress --rate 5 -n 300            five a second for a minute
       yolo-queue stress --folder photos --no-annotate
 
-    Each image is accepted or refused; an accepted one is completed, failed, cancelled, expired,
-    lost (the service does not know its id) or unfinished. A refused image is tried again, never
-    before Retry-After, and the refusals are counted.
+    Each image is accepted or refused. An accepted one is completed, failed,
+    cancelled, expired, lost (the service does not know its id) or unfinished.
+    A refused one is tried again, never before Retry-After.
 
-    Exit status: 0 every accepted job ended exactly once, 1 some were lost, unfinished or
-    duplicated, 2 wrong usage, or the service accepted nothing.
+    Exit status: 0 every accepted job ended exactly once, 1 some were lost,
+    unfinished or duplicated, 2 wrong usage, or the service accepted nothing.
     """
     plan = Plan(count, concurrency, rate, retry_seconds, patience_seconds, annotate)
     console = Console(stderr=True)

@@ -32,11 +32,11 @@ def watch(
     \b
     Examples:
       yolo-queue watch
-      yolo-queue watch --once                         once, for scripts
+      yolo-queue watch --once                     once, for scripts
       yolo-queue watch --url http://gpu-box:8000
 
-    Exit status 2 if the service does not answer at the start. If it stops answering later, the
-    error is shown until it answers again.
+    Exit status 2 if the service does not answer at the start. If it stops
+    answering later, the error is shown until it answers again.
     """
     depths: deque[int] = deque(maxlen=HISTORY)
     try:
