@@ -8,7 +8,7 @@
             print(detection.name, detection.confidence, detection.box)
         job.save_image("annotated.jpg")
 
-Needs httpx and Pillow, nothing of the server.
+It needs httpx and Pillow, and no part of the server.
 """
 
 from yolo_queue.client.async_client import AsyncClient, AsyncJob

@@ -57,7 +57,7 @@ def test_detect_writes_each_form(stack: Stack, tmp_path: Path) -> None:
     assert [category["name"] for category in coco["categories"]] == classes
 
 
-def test_detect_takes_a_folder_as_a_telephone_leaves_it(stack: Stack, tmp_path: Path) -> None:
+def test_detect_takes_a_folder_of_files_from_a_phone(stack: Stack, tmp_path: Path) -> None:
     picture = Image.open(io.BytesIO(sample())).convert("RGB")
     wanted = {"heic-irot-exif-6": "IMG_0001.HEIC", "jpeg-mpo": "IMG_0002.MPO"}
     wanted |= {"jpeg-motion-samsung": "IMG_0003.JPG"}
@@ -82,7 +82,7 @@ def test_detect_from_stdin_to_stdout(stack: Stack) -> None:
     assert json.loads(done.stdout)["detections"]
 
 
-def test_detect_tells_good_from_bad(stack: Stack, tmp_path: Path) -> None:
+def test_detect_writes_the_good_images_and_names_the_bad(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/x.jpg").write_bytes(sample())
     (tmp_path / "x.jpg").write_bytes(b"no image")
@@ -172,7 +172,7 @@ def test_stress_at_a_rate_from_a_folder(stack: Stack, tmp_path: Path) -> None:
     assert report["images"][5]["started"] >= 0.5
 
 
-def test_help_teaches() -> None:
+def test_help_has_examples_and_exit_statuses() -> None:
     for command in ("detect", "stress"):
         done = yolo_queue(command, "--help")
         assert done.returncode == 0

@@ -27,7 +27,7 @@ from yolo_queue import (
 )
 
 BROKEN = bytearray(encoded(noise(100, 80), "PNG"))
-BROKEN[60:-60] = bytes(len(BROKEN) - 120)  # a sound header over rubbish
+BROKEN[60:-60] = bytes(len(BROKEN) - 120)  # a valid header before zeros
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_picture_from_path_to_saved_boxes(stack: Stack, tmp_path: Path) -> Non
             job.cancel()
 
 
-def test_every_kind_of_source_gives_the_same(stack: Stack) -> None:
+def test_every_kind_of_source_gives_the_same_detections(stack: Stack) -> None:
     with Image.open(io.BytesIO(sample())) as opened:
         image = opened.convert("RGB")
     with Client(stack.url) as queue:
@@ -99,7 +99,7 @@ def test_map_keeps_order_and_goes_on_after_a_bad_image(stack: Stack, tmp_path: P
         some.close()  # leaving early stops the rest
 
 
-def test_the_same_with_asyncio(stack: Stack) -> None:
+def test_the_asyncio_client(stack: Stack) -> None:
     async def run() -> None:
         async with AsyncClient(stack.url) as queue:
             job = await queue.predict(sample())
@@ -133,9 +133,9 @@ def test_waiting_cancelling_and_keys(halted: Stack) -> None:
         stranger.predict(sample())
 
 
-def test_nobody_there() -> None:
+def test_a_service_that_does_not_answer() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with Client(url, retry_seconds=0) as queue, pytest.raises(Unreachable, match=url):
         queue.queue()
-    with pytest.raises(ValueError, match="no URL"):
+    with pytest.raises(ValueError, match="is not the URL"):
         Client("localhost:8000")

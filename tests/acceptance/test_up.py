@@ -1,4 +1,4 @@
-"""`yolo-queue up` as a user has it: a second one, killed parts, and what the next one does."""
+"""`yolo-queue up` as a user runs it: a second one, killed parts, and what the next one does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter, namedtuple
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,16 +20,13 @@ import pytest
 from tests.support.client import submit, wait_for
 from tests.support.images import encoded, noise, sample
 from tests.support.stack import DEMO_MODEL, ROOT, free_port, wait_until
-from yolo_queue.server import disk_space as disk_room
-from yolo_queue.server.disk_space import DiskRoom
-from yolo_queue.server.roster import Member, living
 
 START_SECONDS = 90
 PORTS = ("PORT", "FLOWER_PORT", "EMBEDDED_REDIS_PORT")
 
 
 class Service:
-    """`yolo-queue up` on one DATA_DIR, started again when a test has ended it."""
+    """`yolo-queue up` on one DATA_DIR, started again after a test has ended it."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
@@ -46,9 +43,9 @@ class Service:
         self.up: subprocess.Popen[bytes] | None = None
 
     def running(self) -> subprocess.Popen[bytes]:
-        """`up`, ready; started if it is not there."""
+        """`up` when it is ready; started if it does not run."""
         if self.up is None or self.up.poll() is not None:
-            self.stop()  # of what a failed test left
+            self.stop()  # what a failed test left
             with self.log.open("wb") as out:
                 self.up = subprocess.Popen(
                     [sys.executable, "-m", "yolo_queue.cli.main", "up"],
@@ -83,11 +80,11 @@ class Service:
         )
 
     def processes(self) -> dict[int, str]:
-        """Command lines, by pid, of all that run for this folder."""
+        """Command lines, by pid, of all processes that run for this folder."""
         found = {}
         for process in psutil.process_iter():
             try:
-                # Valkey writes its title over its environment, but stays in its folder.
+                # Valkey overwrites its environment with its title, but stays in its folder.
                 ours = process.environ().get("DATA_DIR") == str(self.data_dir) or Path(
                     process.cwd()
                 ).is_relative_to(self.data_dir)
@@ -98,7 +95,7 @@ class Service:
         return found
 
     def pid(self, text: str) -> int:
-        """Of the oldest process with this text in its command line."""
+        """The oldest process with this text in its command line."""
         return min(pid for pid, command in self.processes().items() if text in command)
 
     def wait_for_nobody(self, seconds: float) -> None:
@@ -139,7 +136,7 @@ def client(service: Service) -> Iterator[httpx.Client]:
 
 
 def accepted(client: httpx.Client) -> list[str]:
-    """Jobs under way: the first is being worked on, and takes a while."""
+    """Submit jobs; the first takes a while, and is running when this returns."""
     slow = encoded(noise(5000, 4000), "JPEG", quality=60)
     ids = [submit(client, slow)["task_id"]]
     ids += [submit(client, sample())["task_id"] for _ in range(20)]
@@ -176,7 +173,7 @@ def test_a_second_up_in_the_same_folder_says_who_has_it(
     )
     assert with_own_redis.returncode == 1
     assert message in with_own_redis.stdout
-    # The first one has noticed nothing.
+    # The first one is not affected.
     assert wait_for(client, submit(client, sample())["task_id"])["status"] == "completed"
     servers = [c for c in service.processes().values() if "valkey-server" in c]
     assert len(servers) == 1
@@ -280,30 +277,3 @@ def test_what_is_left_when_the_reaper_is_killed_as_well_is_named(service: Servic
             os.kill(pid, signal.SIGKILL)
     service.wait_for_nobody(seconds=10)
     service.running()
-
-
-def test_a_process_that_has_the_pid_of_another_is_not_named(tmp_path: Path) -> None:
-    path = tmp_path / "running"
-    path.write_text(f"worker {os.getpid()} \nflower")  # the last line was cut short
-    assert living(path) == [Member("worker", os.getpid())]
-    os.utime(path, (1, 1))  # a list from before this process began
-    assert living(path) == []
-
-
-def test_little_room_is_said_once_and_again_when_half_of_it_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = namedtuple("usage", "free")
-    now, free = 1000.0, 2 * disk_room.LOW_BYTES
-    monkeypatch.setattr(disk_room.shutil, "disk_usage", lambda _: usage(free))
-    monkeypatch.setattr(disk_room.time, "monotonic", lambda: now)
-    room = DiskRoom(tmp_path)
-    assert room.warning() is None
-    free = 600 << 20
-    assert "has 600 MiB left" in (room.warning() or "")
-    free = 100 << 20
-    assert room.warning() is None, "once a minute"
-    now += disk_room.QUIET_SECONDS
-    assert "has 100 MiB left" in (room.warning() or "")
-    now += disk_room.QUIET_SECONDS
-    assert room.warning() is None, "no news"

@@ -160,10 +160,10 @@ def test_up_says_that_there_is_little_room(disk: Path) -> None:
         "WORKER_CONCURRENCY": "1",
     }
     with running_up(environment(**settings), log) as up:
-        wait_until(lambda: "Little room: " in log.read_text(), seconds=60, what="it is said")
+        wait_until(lambda: "Low disk space: " in log.read_text(), seconds=60, what="it is said")
         assert up.poll() is None
-    assert log.read_text().count("Little room: ") == 1
-    assert "MiB left; make some" in log.read_text()
+    assert log.read_text().count("Low disk space: ") == 1
+    assert "MiB are left" in log.read_text()
 
 
 @contextmanager

@@ -1,5 +1,5 @@
-"""The client's flows where a real service cannot give the answer on demand: refusals, lost answers
-and gateways that do not hold."""
+"""The client's flows with answers that a real service cannot give on demand: refusals, lost
+answers, and gateways that do not hold an answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def refused(status: int, code: str, **headers: str) -> httpx.Response:
 
 
 def follow(flow: Generator[Any, Any, Any], answers: Iterable[Answer]) -> tuple[Any, list[Any]]:
-    """Run a flow on given answers, without taking its pauses; its outcome and its steps."""
+    """Run a flow on given answers without its pauses. Returns its outcome and its steps."""
     left, steps = iter(answers), []
     try:
         step = next(flow)
@@ -47,7 +47,7 @@ def follow(flow: Generator[Any, Any, Any], answers: Iterable[Answer]) -> tuple[A
         return done.value, steps
 
 
-def test_a_retry_has_the_same_key_and_waits_as_long_as_it_was_told() -> None:
+def test_a_retry_has_the_same_key_and_waits_for_retry_after() -> None:
     answers = [
         refused(429, "too_many_requests", **{"Retry-After": "7"}),
         refused(503, "queue_full", **{"Retry-After": "3"}),
@@ -84,7 +84,7 @@ def test_a_pause_beyond_the_deadline_raises_at_once() -> None:
         (500, "internal", yolo_queue.Unavailable),
     ],
 )
-def test_what_cannot_be_helped_is_not_tried_again(
+def test_an_error_that_is_not_retryable_is_raised_at_once(
     status: int, code: str, kind: type[yolo_queue.ApiError]
 ) -> None:
     with pytest.raises(kind) as caught:
@@ -93,7 +93,7 @@ def test_what_cannot_be_helped_is_not_tried_again(
     assert isinstance(caught.value, yolo_queue.ApiError)
 
 
-def test_an_answer_that_no_gateway_made_is_typed_too() -> None:
+def test_an_answer_of_a_proxy_has_a_type_too() -> None:
     error = from_answer(httpx.Response(502, text="<html>Bad gateway</html>"))
     assert isinstance(error, yolo_queue.Unavailable)
     assert error.retryable
@@ -108,7 +108,7 @@ def test_no_answer_at_all() -> None:
     assert "http://x" in str(caught.value)
 
 
-def test_a_gateway_that_does_not_hold_is_polled_ever_more_slowly() -> None:
+def test_a_gateway_that_does_not_hold_answers_is_polled_with_growing_pauses() -> None:
     queued = httpx.Response(200, json={"task_id": "t", "status": "queued"})
     ended = httpx.Response(200, json={"task_id": "t", "status": "failed"})
     job, steps = follow(Requests("http://x", 60).wait("t", None), [queued] * 12 + [ended])
@@ -125,7 +125,7 @@ def test_waiting_ends_in_time() -> None:
         follow(Requests("http://x", 60).wait("t", 0.01), [queued] * 1_000_000)
 
 
-def test_pauses_double_up_to_a_bound() -> None:
+def test_pauses_double_up_to_a_limit() -> None:
     assert 0.125 <= pause_before_retry(0, None) <= 0.25
     assert 4 <= pause_before_retry(30, None) <= 8
 
@@ -151,9 +151,12 @@ def test_arrays_are_sent_without_loss(tmp_path: Any) -> None:
         encoded(None)  # type: ignore[arg-type]
 
 
-def test_the_client_stays_light() -> None:
+def test_importing_the_client_loads_nothing_but_httpx() -> None:
+    """Asked of a fresh interpreter. httpx loads its own command, and rich with it, if click is
+    installed; a wheel does not bring click."""
     code = (
-        "import sys, yolo_queue; print(*[m for m in ('torch', 'cv2', 'numpy', 'redis', 'typer',"
+        "import sys; sys.modules['click'] = None; import yolo_queue;"
+        "print(*[m for m in ('PIL', 'typer', 'rich', 'redis', 'pydantic', 'numpy', 'torch', 'cv2',"
         " 'api', 'worker', 'shared') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Owns `yolo-queue detect`: images in, detections and pictures out."""
+"""`yolo-queue detect`: sends images, and writes their detections and annotated pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -16,14 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from yolo_queue import ApiError, AsyncClient, AsyncJob, Outcome, Parameters
-from yolo_queue.cli.detection_files import FORMS, Writer, writer
+from yolo_queue.cli.detection_files import WRITERS, Writer
 from yolo_queue.cli.image_files import ImageFile, NoImages, find
 from yolo_queue.cli.service_options import DEFAULT_URL, FAILED, ApiKey, Url, fail, unusable
 
 TABLE_ROWS = 40
-"""Above so many images the table shows the failed ones alone."""
+"""With more images than this, the table shows the failed ones alone."""
 
-Form = StrEnum("Form", {name: name for name in FORMS})  # type: ignore[misc]
+Form = StrEnum("Form", {name: name for name in WRITERS})  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +41,37 @@ def detect(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the results; made if need be.")
+        Path | None, typer.Option(help="Folder for the results; created if necessary.")
     ] = None,
     form: Annotated[
         Form | None,
-        typer.Option("--format", help="Form of the results; with --out json unless given."),
+        typer.Option("--format", help="Form of the results; json by default."),
     ] = None,
     save_images: Annotated[
         bool, typer.Option(help="Also write the annotated pictures, NAME.jpg, to --out.")
     ] = False,
-    recursive: Annotated[bool, typer.Option(help="Look into folders inside folders.")] = False,
-    conf: Annotated[float | None, typer.Option(help="Least confidence, 0-1.")] = None,
+    recursive: Annotated[
+        bool, typer.Option(help="Also search the folders inside a folder.")
+    ] = False,
+    conf: Annotated[float | None, typer.Option(help="Minimum confidence, 0-1.")] = None,
     iou: Annotated[
         float | None, typer.Option(help="IoU above which overlapping boxes are merged, 0-1.")
     ] = None,
     imgsz: Annotated[
         int | None, typer.Option(help="Longer side of the network's input in pixels.")
     ] = None,
-    max_det: Annotated[int | None, typer.Option(help="Detections per image at most.")] = None,
+    max_det: Annotated[
+        int | None, typer.Option(help="Maximum number of detections per image.")
+    ] = None,
     classes: Annotated[str, typer.Option(help="Class numbers to keep, e.g. 0,2,5.")] = "",
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Images at a time.")] = 8,
     retry_seconds: Annotated[
-        float, typer.Option(min=0, help="How long to come back when the service is busy.")
+        float, typer.Option(min=0, help="How long to retry while the service is busy.")
     ] = 600,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
 ) -> None:
-    """Detect objects in images; a summary for people, files or stdout for programs.
+    """Detect objects in images; write the results to --out or to stdout.
 
     \b
     Examples:
@@ -75,14 +79,17 @@ def detect(
       yolo-queue detect photos/ --out results --save-images
       yolo-queue detect 'data/**/*.png' --format coco --out labels
       yolo-queue detect *.jpg --format csv > detections.csv
-      curl -s https://example.org/a.jpg | yolo-queue detect - --format json | jq .detections
+      curl -s https://example.org/a.jpg | yolo-queue detect - --format json
 
     \b
     json  NAME.json each, the job object    yolo  NAME.txt each, and classes.txt
     csv   one detections.csv                coco  one coco.json
 
-    Without --out and with --format the results go to stdout, all else to stderr. Exit status: 0
-    every image was answered, 1 some failed, 2 called wrongly or the service cannot be used.
+    With --format and without --out, the results go to stdout and the summary
+    to stderr.
+
+    Exit status: 0 every image has a result, 1 some failed, 2 wrong usage or
+    the service cannot be used.
     """
     if save_images and not out:
         raise fail("--save-images needs --out, the folder to write to.")
@@ -96,13 +103,10 @@ def detect(
             out.mkdir(parents=True, exist_ok=True)
     except (NoImages, OSError) as error:
         raise fail(str(error)) from None
-    parameters: Parameters = {"annotate": save_images}
-    for name, value in {"conf": conf, "iou": iou, "imgsz": imgsz, "max_det": max_det}.items():
-        if value is not None:
-            parameters[name] = value  # type: ignore[literal-required]
-    if chosen:
-        parameters["classes"] = chosen
-    sink = writer(str(form or "json"), out) if out or form else None
+    options: dict[str, Any] = {"conf": conf, "iou": iou, "imgsz": imgsz, "max_det": max_det}
+    options |= {"annotate": save_images, "classes": chosen or None}
+    parameters = cast(Parameters, {name: v for name, v in options.items() if v is not None})
+    sink = WRITERS[form or "json"](out) if out or form else None
     try:
         rows = asyncio.run(
             _run(files, parameters, sink, out, url, api_key, concurrency, retry_seconds)
@@ -125,7 +129,7 @@ async def _run(
     retry_seconds: float,
 ) -> list[Row]:
     rows = []
-    # Find out at once, not after minutes of retries, that nobody is there or the key is wrong.
+    # Fail at once, without retries, if the service does not answer or the key is wrong.
     async with AsyncClient(url, api_key or None, retry_seconds=0) as probe:
         await probe.queue()
     async with AsyncClient(url, api_key or None) as client:
@@ -139,7 +143,7 @@ async def _run(
             )
             async for outcome in outcomes:
                 image = files[outcome.index]
-                error = await _keep(image, outcome, sink, out)
+                error = await _save(image, outcome, sink, out)
                 rows.append(Row(image, outcome.job, error))
                 progress.advance(bar)
         if sink:
@@ -147,10 +151,10 @@ async def _run(
     return rows
 
 
-async def _keep(
+async def _save(
     image: ImageFile, outcome: Outcome[AsyncJob], sink: Writer | None, out: Path | None
 ) -> Exception | None:
-    """Write one result as soon as it is there; an interrupted run keeps what it has."""
+    """Write one result as soon as it arrives, so that an interrupted run keeps what it has."""
     try:
         job = outcome.result()
         if sink:
@@ -184,23 +188,26 @@ def _table(rows: list[Row]) -> Table:
     failed = [row for row in rows if row.error]
     total: Counter[str] = Counter()
     table = Table("image", "size", "found", "ms", title_justify="left")
-    shown = rows if len(rows) <= TABLE_ROWS else failed[:TABLE_ROWS]
-    for row in rows:
-        if row.error is None and row.job:
-            total.update(found.name for found in row.job.detections)
-    for row in shown:
-        if row.error is None and row.job:
-            counts = Counter(found.name for found in row.job.detections)
+    for row in rows if len(rows) <= TABLE_ROWS else failed[:TABLE_ROWS]:
+        label = escape(row.image.label)
+        if row.error or row.job is None:
+            table.add_row(label, "", f"[red]{escape(str(row.error))}[/red]", "")
+        else:
             milliseconds = f"{row.job.timings_ms.get('total', 0):.0f}"
             size = f"{row.job.width}x{row.job.height}"
-            table.add_row(escape(row.image.label), size, _counts(counts), milliseconds)
-        else:
-            table.add_row(escape(row.image.label), "", f"[red]{escape(str(row.error))}[/red]", "")
+            table.add_row(label, size, _counts(_classes(row.job)), milliseconds)
+    for row in rows:
+        if row.job and not row.error:
+            total += _classes(row.job)
     table.caption = (
         f"{len(rows) - len(failed)} of {len(rows)} images answered"
         f"{f', {len(failed)} failed' if failed else ''}: {_counts(total)}"
     )
     return table
+
+
+def _classes(job: AsyncJob) -> Counter[str]:
+    return Counter(found.name for found in job.detections)
 
 
 def _counts(counts: Counter[str]) -> str:

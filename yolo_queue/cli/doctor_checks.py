@@ -1,27 +1,38 @@
-"""Checks of this machine and of a service for `yolo-queue doctor`. They raise nothing.
+"""Checks this machine and a service for `yolo-queue doctor`.
 
-The checks of Redis are in yolo_queue/server/redis_checks.py: they need the server's settings.
+The checks of Redis are in yolo_queue/server/redis_checks.py, since they need the server's settings.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from pathlib import Path
 
 import httpx
 
-from yolo_queue import ApiError, Client, Unavailable
+from yolo_queue import ApiError, Client, NotAuthenticated, Unavailable
 
 MAX_SKEW_SECONDS = 5.0
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+"""Of the checkout, where there is one."""
+
+_REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[^]]*])?([^;]*)")
+"""Name and bounds of a requirement such as `celery[redis]>=5.7,<5.8`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """What one check found; `advice` says what to do unless it is `ok`."""
+
     name: str
     ok: bool
     found: str
@@ -29,38 +40,52 @@ class Finding:
 
 
 def check_environment() -> Iterator[Finding]:
+    """Python, and the versions of the installed packages that yolo-queue names."""
     running = ".".join(map(str, sys.version_info[:3]))
     yield Finding("python", sys.version_info >= (3, 11), running, "Use Python 3.11 or newer.")
-    try:
-        wanted = requires("yolo-queue") or []
-    except PackageNotFoundError:
-        yield Finding(
-            "packages", False, "yolo-queue is not installed", "Install it: pip install -e '.[all]'"
-        )
-        return
-    versions, old = [], []
-    for requirement in wanted:
-        # e.g. `celery[redis]>=5.7 ; extra == "worker"`
-        match = re.match(r"([\w.-]+)(?:\[[^]]*])?\s*>=\s*([\d.]+)", requirement)
-        if match is None or 'extra == "dev"' in requirement or 'extra == "all"' in requirement:
-            continue
-        name, least = match.groups()
+    installed, unmet = {}, []
+    for requirement in dict.fromkeys(_requirements()):
+        name, bounds = _REQUIREMENT.findall(requirement)[0]
         try:
-            have = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue  # a gateway needs no worker's packages, and the other way round
-        versions.append(f"{name} {have}")
-        if numbers(have) < numbers(least):
-            old.append(f"{name}>={least}")
+        if not _within(installed[name], bounds):
+            unmet.append(requirement)
     yield Finding(
         "packages",
-        not old,
-        ", ".join(dict.fromkeys(old if old else versions)),
-        "These are too old: install with `--constraint constraints.txt`.",
+        not unmet,
+        ", ".join(f"{name} {number}" for name, number in installed.items()),
+        f"Install versions that fit: pip install {shlex.join(unmet)}",
+    )
+
+
+def _requirements() -> list[str]:
+    """Those of the client; in a checkout those of the server as well."""
+    if find_spec("yolo_queue.server") is None:
+        return requires("yolo-queue") or []
+    project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))
+    groups = project["dependency-groups"]
+
+    def members(group: str) -> Iterator[str]:
+        for member in groups[group]:
+            if isinstance(member, str):
+                yield member
+            else:
+                yield from members(member["include-group"])
+
+    return [*project["project"]["dependencies"], *members("up"), *members("otel")]
+
+
+def _within(number: str, bounds: str) -> bool:
+    return all(
+        numbers(number) >= numbers(bound) if operator == ">=" else numbers(number) < numbers(bound)
+        for operator, bound in re.findall(r"(>=|<)([\d.]+)", bounds)
     )
 
 
 def check_service(url: str, api_key: str) -> Iterator[Finding]:
+    """The gateway, its clock, its workers and its queue."""
     try:
         with Client(url, api_key or None, retry_seconds=0) as client:
             answer = httpx.get(url.rstrip("/") + "/health", timeout=5)
@@ -68,23 +93,17 @@ def check_service(url: str, api_key: str) -> Iterator[Finding]:
             yield Finding("gateway", True, f"{url} answers")
             if date := answer.headers.get("date"):
                 # The header has whole seconds.
-                yield clock(
-                    "gateway clock", parsedate_to_datetime(date).timestamp() + 0.5 - time.time()
-                )
+                gateway_time = parsedate_to_datetime(date).timestamp() + 0.5
+                yield check_clock("gateway clock", gateway_time - time.time())
             yield from _check_workers(client)
     except (httpx.HTTPError, ValueError) as error:
-        yield Finding(
-            "gateway", False, f"{url}: {error}", "Start the service (`yolo-queue up`) or set --url."
-        )
+        advice = "Start the service (`make run` in its checkout), or give its address with --url."
+        yield Finding("gateway", False, f"{url}: {error}", advice)
     except ApiError as error:
-        yield Finding(
-            "gateway",
-            False,
-            str(error),
-            "Give the key with --api-key or YOLO_QUEUE_API_KEY."
-            if error.code == "not_authenticated"
-            else "See the gateway's log; the checks of Redis above may say why.",
-        )
+        advice = "See the gateway's log; the checks of Redis above may say why."
+        if isinstance(error, NotAuthenticated):
+            advice = "Give your key with --api-key or YOLO_QUEUE_API_KEY."
+        yield Finding("gateway", False, str(error), advice)
 
 
 def _check_workers(client: Client) -> Iterator[Finding]:
@@ -94,9 +113,9 @@ def _check_workers(client: Client) -> Iterator[Finding]:
         "workers",
         0 < ready == processes,
         f"{len(queue.workers)} workers, {ready} of {processes} processes ready",
-        "Start one: `celery -A worker.app worker`; it needs the gateway's REDIS_URL and YOLO_QUEUE."
-        if not processes
-        else "Some have not loaded their model or do not consume: see the worker's log.",
+        "Some have not loaded their model or do not take jobs: see the worker's log."
+        if processes
+        else "Start `celery -A worker.app worker` with the gateway's REDIS_URL and YOLO_QUEUE.",
     )
     rate = f", {queue.drain_rate:.1f} jobs/s" if queue.drain_rate else ""
     yield Finding("queue", True, f"{queue.depth} waiting, {queue.in_flight} in flight{rate}")
@@ -104,33 +123,32 @@ def _check_workers(client: Client) -> Iterator[Finding]:
         "dead letters",
         queue.dead_letters == 0,
         str(queue.dead_letters),
-        "Jobs were given up: `yolo-queue dead list` shows them, `dead retry` tries again.",
+        "Jobs failed for good: in the server's checkout, `yolo-queue dead list` shows them and "
+        "`yolo-queue dead retry ID` submits one again.",
     )
     models = sorted({worker.model for worker in queue.workers})
     if len(models) > 1:
-        yield Finding(
-            "model",
-            False,
-            ", ".join(models),
-            "Workers of one queue serve different models: give each model a YOLO_QUEUE of its own.",
-        )
+        advice = "Workers of one queue serve different models: give each model its own YOLO_QUEUE."
+        yield Finding("model", False, ", ".join(models), advice)
         return
     try:
         served = client.model()
     except Unavailable as error:
-        yield Finding("model", False, str(error), "Wait for a worker to load it; see its log.")
+        yield Finding("model", False, str(error), "Wait until a worker has loaded it; see its log.")
     else:
         yield Finding("model", True, f"{served.model}, {served.task}, {len(served.names)} classes")
 
 
-def clock(name: str, skew_seconds: float) -> Finding:
+def check_clock(name: str, skew_seconds: float) -> Finding:
+    """`skew_seconds`: how far that clock is ahead of this machine's."""
     return Finding(
         name,
         abs(skew_seconds) <= MAX_SKEW_SECONDS,
         f"{skew_seconds:+.1f} s from this machine's",
-        "Set the clocks by NTP: ages, time limits and expiry go by them.",
+        "Synchronise the clocks (NTP): time limits, expiry and the ages shown depend on them.",
     )
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+def numbers(version_text: str) -> tuple[int, ...]:
+    """`8.4.190` as (8, 4, 190), to be compared."""
+    return tuple(int(part) for part in re.findall(r"\d+", version_text)[:3])

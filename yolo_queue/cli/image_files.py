@@ -1,4 +1,4 @@
-"""Owns which images the arguments of `detect` and `stress` mean, and what each is called."""
+"""Finds the images that the arguments of `detect` and `stress` name."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
     | {".heic", ".heif", ".hif", ".avif"}
 )
-"""What a folder is searched for; a file named outright may be called anything."""
+"""Suffixes that a folder is searched for; a file that is named may have any."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """`name` is unique in a run and has no suffix: outputs are called after it."""
+    """`name` is unique in a run and has no suffix; output files get it."""
 
     label: str
     name: str
@@ -29,13 +29,11 @@ class NoImages(Exception):
 
 
 def find(arguments: Iterable[str], *, recursive: bool = False) -> list[ImageFile]:
-    """The images in the order of the arguments, each once. `-` is one image from standard input.
-
-    Raises `NoImages`.
-    """
+    """The images in the order of the arguments, each once; `-` is one image from standard input.
+    Raises `NoImages`."""
     found: list[ImageFile] = []
     seen: set[Path] = set()
-    names: dict[str, int] = {}
+    names: set[str] = set()
     for argument in arguments:
         if argument == "-":
             if any(image.label == "-" for image in found):
@@ -45,10 +43,10 @@ def find(arguments: Iterable[str], *, recursive: bool = False) -> list[ImageFile
                 raise NoImages("Standard input is empty; `-` reads one image from it.")
             found.append(ImageFile("-", _unique("stdin", names), content))
             continue
-        paths = [path for path in _expand(argument, recursive) if path.resolve() not in seen]
-        for path in paths:
-            seen.add(path.resolve())
-            found.append(ImageFile(str(path), _unique(path.stem, names), path))
+        for path in _expand(argument, recursive):
+            if path.resolve() not in seen:
+                seen.add(path.resolve())
+                found.append(ImageFile(str(path), _unique(path.stem, names), path))
     return found
 
 
@@ -63,7 +61,7 @@ def _expand(argument: str, recursive: bool) -> Iterator[Path]:
     elif path.is_file():
         yield path
     elif glob.has_magic(argument):
-        # Quoted patterns and shells without any: `**` goes into folders.
+        # For quoted patterns, and shells that do not expand them; `**` descends into folders.
         matches = sorted(p for p in map(Path, glob.glob(argument, recursive=True)) if p.is_file())  # noqa: PTH207
         if not matches:
             raise NoImages(f"Nothing matches {argument}.")
@@ -72,12 +70,11 @@ def _expand(argument: str, recursive: bool) -> Iterator[Path]:
         raise NoImages(f"There is no file or folder {argument}.")
 
 
-def _unique(stem: str, names: dict[str, int]) -> str:
-    """a, a-2, a-3: images of one name from several folders keep an output each."""
-    name = stem
-    number = 1
+def _unique(stem: str, names: set[str]) -> str:
+    """a, a-2, a-3: images of the same name from several folders get an output each."""
+    name, number = stem, 1
     while name in names:
         number += 1
         name = f"{stem}-{number}"
-    names[name] = 1
+    names.add(name)
     return name

@@ -1,4 +1,4 @@
-"""The command `yolo-queue`: one sub-command a module."""
+"""The command `yolo-queue`: one subcommand a module."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import typer
 
 from yolo_queue.cli import detect, doctor, stress, watch
+from yolo_queue.cli.service_options import fail
 
 app = typer.Typer(
     name="yolo-queue",
@@ -19,12 +20,25 @@ app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)
 app.command("stress")(stress.stress)
 
-if find_spec("yolo_queue.server"):  # a wheel has the client alone
+
+def _server_is_missing(context: typer.Context) -> None:
+    """Needs a checkout of the server; a wheel does not include it."""
+    raise fail(
+        f"`yolo-queue {context.info_name}` needs a checkout of the server, and this installation "
+        "has the client alone: git clone the repository, then `make run` in it."
+    )
+
+
+if find_spec("yolo_queue.server"):
     from yolo_queue.server import dead, settings_table, up
 
     app.command("up")(up.up)
     app.command("settings")(settings_table.settings)
     app.add_typer(dead.app, name="dead")
+else:
+    any_arguments = {"allow_extra_args": True, "ignore_unknown_options": True}
+    for name in ("up", "settings", "dead"):
+        app.command(name, context_settings=any_arguments)(_server_is_missing)
 
 if __name__ == "__main__":
     app()

@@ -1,4 +1,4 @@
-"""Owns the options that every command which talks to a service has, and its exit statuses."""
+"""Options and exit statuses of the commands that talk to a service."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Annotated
 
 import typer
 
-from yolo_queue import ApiError
+from yolo_queue import ApiError, NotAuthenticated, Unreachable
 
 FAILED = 1
-"""Exit status: the command did its work, and some of it failed."""
+"""Exit status: the command ran, and some of its work failed."""
 USAGE = 2
-"""Exit status: called wrongly, or the service cannot be used at all."""
+"""Exit status: wrong usage, or the service cannot be used at all."""
 
 Url = Annotated[
     str,
     typer.Option(
-        "--url", envvar="YOLO_QUEUE_URL", help="Where the service is.", rich_help_panel="Service"
+        "--url", envvar="YOLO_QUEUE_URL", help="Address of the service.", rich_help_panel="Service"
     ),
 ]
 ApiKey = Annotated[
@@ -24,7 +24,7 @@ ApiKey = Annotated[
     typer.Option(
         "--api-key",
         envvar="YOLO_QUEUE_API_KEY",
-        help="Your key, where the service asks for one. The variable keeps it out of the history.",
+        help="Your key, if the service needs one. The variable keeps it out of the shell history.",
         rich_help_panel="Service",
     ),
 ]
@@ -32,7 +32,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def fail(message: str, *, hint: str = "") -> typer.Exit:
-    """Say why nothing can be done; raise what this returns."""
+    """Print why the command cannot go on, and return the exit to raise."""
     typer.secho(message, fg="red", err=True)
     if hint:
         typer.echo(hint, err=True)
@@ -40,10 +40,12 @@ def fail(message: str, *, hint: str = "") -> typer.Exit:
 
 
 def unusable(error: ApiError | ValueError, url: str) -> typer.Exit:
-    """The exit for a service that refuses or does not answer, with what to do about it."""
-    code = getattr(error, "code", "")
-    hints = {
-        "unreachable": f"Is it running there? `yolo-queue doctor --url {url}` looks closer.",
-        "not_authenticated": "Give the key with --api-key or YOLO_QUEUE_API_KEY.",
-    }
-    return fail(str(error), hint=hints.get(code, ""))
+    """Print why the service cannot be used and what to do, and return the exit to raise."""
+    hint = f"`yolo-queue doctor --url {url}` finds out why."
+    if isinstance(error, Unreachable):
+        hint = f"Start the service there, or give its address with --url. {hint}"
+    elif isinstance(error, NotAuthenticated):
+        hint = "Give your key with --api-key or YOLO_QUEUE_API_KEY."
+    elif isinstance(error, ValueError):
+        hint = ""
+    return fail(str(error), hint=hint)

@@ -1,4 +1,4 @@
-"""Owns `yolo-queue stress`: many large images at once, and an account of every one of them."""
+"""`yolo-queue stress`: sends many large images at once, and accounts for every one of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from yolo_queue import ApiError, AsyncClient, QueueState
@@ -20,6 +19,7 @@ from yolo_queue.cli import stress_images, stress_report
 from yolo_queue.cli.image_files import NoImages, find
 from yolo_queue.cli.service_options import FAILED, ApiKey, fail, unusable
 from yolo_queue.cli.stress_load import Load, Plan
+from yolo_queue.cli.stress_summary import summary
 
 
 def stress(
@@ -30,22 +30,25 @@ def stress(
     rate: Annotated[
         float, typer.Option(min=0, help="Images a second; 0: as fast as the uploads go.")
     ] = 0,
-    width: Annotated[int, typer.Option(min=32, help="Of the images drawn, in pixels.")] = 4000,
-    height: Annotated[int, typer.Option(min=32, help="Of the images drawn, in pixels.")] = 3000,
+    width: Annotated[int, typer.Option(min=32, help="Width of the drawn images in pixels.")] = 4000,
+    height: Annotated[
+        int, typer.Option(min=32, help="Height of the drawn images in pixels.")
+    ] = 3000,
     folder: Annotated[
-        Path | None, typer.Option(help="Send the images of this folder, in turn, instead.")
+        Path | None,
+        typer.Option(help="Send the images of this folder, in turn, instead of drawn ones."),
     ] = None,
     annotate: Annotated[bool, typer.Option(help="Ask for the annotated pictures.")] = True,
     retry_seconds: Annotated[
-        float, typer.Option(min=0, help="How long a refused image comes back; 0: never.")
+        float, typer.Option(min=0, help="How long to retry a refused image; 0: never.")
     ] = 120,
     patience_seconds: Annotated[
-        float, typer.Option(min=1, help="How long nothing may end before the run gives up.")
+        float, typer.Option(min=1, help="Give up when no job has ended for so long.")
     ] = 120,
     out: Annotated[
-        Path, typer.Option(help="Where to write the report: this name with .json and .html.")
+        Path, typer.Option(help="Name of the report: .json and .html are added.")
     ] = Path("stress-report"),
-    # No variable: a load test goes to the address on its command line, or to this machine.
+    # Without YOLO_QUEUE_URL: a load test must not reach a service that its command does not name.
     url: Annotated[
         str, typer.Option("--url", help="The service to load.", rich_help_panel="Service")
     ] = "http://127.0.0.1:8000",
@@ -55,17 +58,17 @@ def stress(
 
     \b
     Examples:
-      yolo-queue stress                                100 pictures of 12 megapixels
-      yolo-queue stress -n 1000 -c 64 --out big        writes big.json and big.html
-      yolo-queue stress --rate 5 -n 300                five a second for a minute
+      yolo-queue stress                            100 images of 12 megapixels
+      yolo-queue stress -n 1000 -c 64 --out big    writes big.json and big.html
+      yolo-queue stress --rate 5 -n 300            five a second for a minute
       yolo-queue stress --folder photos --no-annotate
 
-    Each image gets a name of its own in the account: submitted, accepted or refused (by code), then
-    completed, failed, lost (accepted, but its id is unknown) or unfinished. A refusal with
-    Retry-After is no loss: the image comes back, and the refusals are counted.
+    Each image is accepted or refused. An accepted one is completed, failed,
+    cancelled, expired, lost (the service does not know its id) or unfinished.
+    A refused one is tried again, never before Retry-After.
 
-    Exit status: 0 every accepted job ended exactly once, 1 some were lost, unfinished or doubled,
-    2 called wrongly, or the service took nothing at all.
+    Exit status: 0 every accepted job ended exactly once, 1 some were lost,
+    unfinished or duplicated, 2 wrong usage, or the service accepted nothing.
     """
     plan = Plan(count, concurrency, rate, retry_seconds, patience_seconds, annotate)
     console = Console(stderr=True)
@@ -74,11 +77,14 @@ def stress(
     except (ApiError, ValueError, NoImages, OSError) as error:
         raise (unusable(error, url) if isinstance(error, ApiError) else fail(str(error))) from None
     paths = stress_report.write(report, out)
-    Console().print(_table(report))
+    Console().print(summary(report))
     typer.echo(f"Report: {' and '.join(map(str, paths))}")
     account = report["account"]
     if not account["accepted"]:
-        raise fail("The service accepted nothing: " + str(account["refused_by_code"]))
+        raise fail(
+            f"The service accepted nothing: {account['refused_by_code']}",
+            hint=f"`yolo-queue doctor --url {url}` finds out why.",
+        )
     if not account["ok"]:
         raise typer.Exit(FAILED)
 
@@ -126,7 +132,7 @@ async def _run(
 
 
 async def _service(client: AsyncClient, before: QueueState) -> dict[str, Any]:
-    """Who did the work, and what the service itself counted meanwhile."""
+    """The workers and the model, and what the service itself counted during the run."""
     facts: dict[str, Any] = {}
     with suppress(ApiError):
         after = await client.queue()
@@ -140,7 +146,7 @@ async def _service(client: AsyncClient, before: QueueState) -> dict[str, Any]:
 
 
 async def _show(load: Load, live: Live) -> None:
-    """What the run has come to, four times a second."""
+    """Update the progress bars four times a second."""
     bars = Progress(
         TextColumn("{task.description:>9}"),
         BarColumn(),
@@ -160,27 +166,6 @@ async def _show(load: Load, live: Live) -> None:
             last = load.samples[-1]
             line += f", {last.depth} waiting, {last.in_flight} in flight"
         if refusals := sum(len(shot.refusals) for shot in load.shots):
-            line += f", {refusals} refusals so far"
+            line += f", {refusals} refusals"
         live.update(Group(bars, Text(line, style="dim")))
         await asyncio.sleep(0.25)
-
-
-def _table(report: dict[str, Any]) -> Table:
-    account, times = report["account"], report["latency_seconds"]
-    table = Table("", "", box=None, show_header=False, pad_edge=False)
-    names = ("submitted", "accepted", "refused", "completed", "failed", "cancelled", "expired")
-    for name in names:
-        if account[name] or name in ("submitted", "accepted", "completed", "failed"):
-            table.add_row(name, str(account[name]))
-    for name in ("lost", "unfinished", "duplicated", "ended_twice"):
-        colour = "red" if account[name] else "green"
-        table.add_row(name.replace("_", " "), f"[{colour}]{account[name]}[/{colour}]")
-    for code, number in account["refusals_by_code"].items():
-        table.add_row("refusals", f"{number} {code}")
-    for name in ("submit", "end_to_end"):
-        if figures := times.get(name):
-            text = "   ".join(f"{key} {figures[key]:.2f} s" for key in ("p50", "p95", "p99", "max"))
-            table.add_row(name.replace("_", " "), text)
-    table.add_row("throughput", f"{report['throughput_per_second']:.2f} completed images/s")
-    table.add_row("duration", f"{report['duration_seconds']:.1f} s")
-    return table

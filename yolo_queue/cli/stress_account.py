@@ -1,7 +1,9 @@
-"""Owns the accounting of a stress run: what became of every single image."""
+"""Accounts for every image of a stress run."""
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +14,8 @@ from yolo_queue import JobFields
 
 @dataclass(slots=True)
 class Shot:
-    """One image on its way. Times are seconds since the run began; `submit_seconds` is that of the
-    request which was accepted, without the pauses before it."""
+    """One image and its job. Times are seconds since the run began; `submit_seconds` is the
+    duration of the request that was accepted, without the tries before it."""
 
     index: int
     bytes: int = 0
@@ -23,8 +25,8 @@ class Shot:
     ended: float | None = None
     task_id: str = ""
     state: str = "planned"
-    """`refused`, `lost` (the id is unknown), `unfinished` (not ended when the time was up), or the
-    job's own last state."""
+    """`planned`, `sending`, `refused`, `lost` (accepted, but the service does not know the id),
+    `unfinished` (given up before the job ended), or the last known state of the job."""
     code: str = ""
     attempts: int = 0
     refusals: list[str] = field(default_factory=list)
@@ -33,10 +35,10 @@ class Shot:
     finished_at: str = ""
     looked_again: bool = False
     changed: str = ""
-    """What a second look at the ended job found different; empty: nothing."""
+    """How the ended job differed when it was read again; empty if it did not."""
 
     def end(self, job: JobFields, now: float) -> None:
-        """Note the end of its job."""
+        """Record how its job ended."""
         self.state, self.ended, self.attempts = job.status, now, job.attempts
         self.finished_at = str(job.data.get("finished_at"))
         self.timings_ms = dict(job.timings_ms)
@@ -45,7 +47,7 @@ class Shot:
             self.code = error.code
 
     def compare(self, job: JobFields) -> None:
-        """Look again at an ended job: a job ends once."""
+        """Compare with the ended job as read again: a job ends once."""
         self.looked_again = True
         before = (self.state, self.finished_at, self.attempts, self.detections)
         now = (
@@ -69,8 +71,9 @@ class Sample:
 
 
 def reconcile(shots: Sequence[Shot]) -> dict[str, Any]:
-    """Every image in exactly one place: submitted = accepted + refused, and accepted = completed +
-    failed + cancelled + expired + lost + unfinished. `balanced` says that it is so."""
+    """Count every image in exactly one place: submitted = accepted + refused, and accepted =
+    completed + failed + cancelled + expired + lost + unfinished. `balanced` says whether these
+    hold, `ok` that they do and nothing was lost, unfinished, duplicated or ended twice."""
     states = Counter(shot.state for shot in shots)
     ids = Counter(shot.task_id for shot in shots if shot.task_id)
     accepted = sum(shot.accepted is not None for shot in shots)
@@ -101,8 +104,8 @@ def reconcile(shots: Sequence[Shot]) -> dict[str, Any]:
 
 
 def latencies(shots: Iterable[Shot]) -> dict[str, dict[str, float]]:
-    """Seconds: `submit` of accepted requests, `end_to_end` from the first byte sent to the result
-    in hand, and the service's own parts of it."""
+    """Distributions in seconds: `submit` of the accepted requests, `end_to_end` from the first
+    byte sent to the result in hand, and the stages that the service measured."""
     shots = list(shots)
     done = [shot for shot in shots if shot.state == "completed" and shot.ended is not None]
     figures = {
@@ -111,34 +114,28 @@ def latencies(shots: Iterable[Shot]) -> dict[str, dict[str, float]]:
     }
     for part in ("queue", "decode", "infer", "draw", "total"):
         figures[part] = [s.timings_ms[part] / 1000 for s in done if part in s.timings_ms]
-    return {name: summary(values) for name, values in figures.items() if values}
+    return {name: distribution(values) for name, values in figures.items() if values}
 
 
-def summary(values: Sequence[float]) -> dict[str, float]:
+def distribution(values: Sequence[float]) -> dict[str, float]:
     """Count, mean, median, 95th and 99th percentile, largest."""
-    ordered = sorted(values)
+    # A single value has no quantiles, but is all of them.
+    several = values if len(values) > 1 else [*values, *values]
+    percentiles = statistics.quantiles(several, n=100, method="inclusive")
     return {
-        "count": len(ordered),
-        "mean": sum(ordered) / len(ordered),
-        "p50": percentile(ordered, 50),
-        "p95": percentile(ordered, 95),
-        "p99": percentile(ordered, 99),
-        "max": ordered[-1],
+        "count": len(values),
+        "mean": statistics.fmean(values),
+        "p50": percentiles[49],
+        "p95": percentiles[94],
+        "p99": percentiles[98],
+        "max": max(values),
     }
 
 
-def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Linear between the two nearest of the sorted values."""
-    place = (len(ordered) - 1) * percent / 100
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
-
-
-def per_second(times: Iterable[float], length: float, *, bins: int = 60) -> list[list[float]]:
-    """[middle of the bin in s, events a second] over `length` seconds; bins of 0.5 s at least."""
+def per_second(times: Iterable[float], length: float, *, bins: int = 50) -> list[list[float]]:
+    """[middle of the bin in s, events a second] over `length` seconds; a bin has at least 0.5 s."""
     width = max(length / bins, 0.5)
-    counts = [0] * max(1, int(length / width) + 1)
+    counts = [0] * max(1, math.ceil(length / width))
     for moment in times:
         counts[min(int(moment / width), len(counts) - 1)] += 1
     return [

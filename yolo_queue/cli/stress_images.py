@@ -1,4 +1,4 @@
-"""Owns the images that `stress` sends: drawn in memory or read from a folder, no two alike."""
+"""Makes the images that `stress` sends: drawn in memory or read from a folder, no two alike."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _START = b"\xff\xd8"
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """Some encoded images, given out in turn."""
+    """Encoded images, used in turn."""
 
     variants: tuple[bytes, ...]
 
     def image(self, index: int) -> bytes:
-        """The image number `index`: a JPEG carries the number in a comment segment, so that no two
-        are the same bytes and nothing on the way can answer from a cache."""
+        """Image number `index`. A JPEG has the number in a comment segment, so that no two have the
+        same bytes and no cache on the way can answer."""
         image = self.variants[index % len(self.variants)]
         if not image.startswith(_START):
             return image
@@ -37,13 +37,13 @@ class Supply:
 
 
 def from_folder(paths: list[Path]) -> Supply:
-    """Raises OSError."""
+    """Read them all into memory. Raises OSError."""
     return Supply(tuple(path.read_bytes() for path in paths))
 
 
 def drawn(width: int, height: int, *, variants: int = VARIANTS, seed: int = 7) -> Supply:
-    """JPEGs as heavy to send and decode as a camera's of this size, with printed stripes on them,
-    since a picture of nothing would spare the model's last step."""
+    """Draw JPEGs that cost as much to send and decode as a camera's of this size. They have printed
+    stripes, since without detections the last step of the model would have nothing to do."""
     return Supply(tuple(_draw(width, height, random.Random(seed + n)) for n in range(variants)))  # noqa: S311
 
 
@@ -57,7 +57,7 @@ def _draw(width: int, height: int, chance: random.Random) -> bytes:
         shape((x, y, x + size, y + size), fill=_colour(chance), outline=_colour(chance))
     for _ in range(6):
         _stripes(pen, width, height, chance)
-    # A sensor's grain is what makes a photograph heavy; one tile of it does for the whole.
+    # Sensor noise is what makes the file of a photograph large. One tile of it is repeated.
     edge = 1024
     grain = Image.effect_noise((edge, edge), 14).convert("RGB")
     for left in range(0, width, edge):
@@ -72,7 +72,7 @@ def _draw(width: int, height: int, chance: random.Random) -> bytes:
 
 
 def _ground(width: int, height: int, chance: random.Random) -> Image.Image:
-    """Soft shapes of light and shade: a few random pixels, blown up."""
+    """Soft shapes of light and shade: a few random pixels, enlarged."""
     small = Image.new("RGB", (16, 12))
     for x in range(16):
         for y in range(12):
@@ -82,7 +82,7 @@ def _ground(width: int, height: int, chance: random.Random) -> Image.Image:
 
 
 def _stripes(pen: ImageDraw.ImageDraw, width: int, height: int, chance: random.Random) -> None:
-    """A white label with bars of random widths, like a printed bar code."""
+    """A white label with bars of random widths, like a printed barcode."""
     unit = max(1, width // 900)
     bars = [chance.randint(1, 4) * unit for _ in range(60)]
     label, tall = sum(bars) + 20 * unit, sum(bars) // 2

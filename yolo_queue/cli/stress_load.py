@@ -1,4 +1,4 @@
-"""Owns the load of a stress run: sends, waits, samples the queue, and looks at every job again."""
+"""Generates the load of a stress run: sends images, waits for their jobs, samples the queue."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from yolo_queue.cli.stress_images import Supply
 from yolo_queue.client.requests import pause_before_retry
 
 WAITERS = 256
-"""Held answers at once; jobs beyond that wait their turn, the oldest first, as the queue does."""
+"""Jobs waited for at once, the oldest first, as the queue serves them."""
 HOLD_SECONDS = 20.0
 SAMPLE_SECONDS = 0.5
 SECOND_LOOK_SECONDS = 120.0
-"""A job that ended longer ago may have expired, which is as it should be."""
+"""The result of a job that ended longer ago may have expired, as it should."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`rate` in images a second, 0: as fast as `concurrency` uploads at a time go. `retry_seconds`:
-    how long a refused image comes back. `patience_seconds`: how long nothing at all may end before
-    what is left counts as unfinished."""
+    """What to send.
+
+    - `concurrency`: uploads at a time
+    - `rate`: images a second; 0: as fast as the uploads go
+    - `retry_seconds`: how long a refused image is tried again
+    - `patience_seconds`: if no job ends for so long, those that remain count as unfinished
+    """
 
     count: int
     concurrency: int
@@ -37,12 +41,11 @@ class Plan:
 
 
 class Load:
-    """One run. Its lists may be read while it goes on."""
+    """One run. `shots` and `samples` may be read while it goes on."""
 
     def __init__(self, client: AsyncClient, supply: Supply, plan: Plan) -> None:
         self.shots = [Shot(index) for index in range(plan.count)]
         self.samples: list[Sample] = []
-        self.uploads_done = False
         self._client = client
         self._supply = supply
         self._plan = plan
@@ -56,7 +59,7 @@ class Load:
         return time.monotonic() - self._began
 
     async def run(self) -> None:
-        """Until every image is accounted for."""
+        """Send every image, and return when each is accounted for."""
         self._began = time.monotonic()
         sampler = asyncio.create_task(self._sample())
         waiters = [
@@ -65,7 +68,6 @@ class Load:
         ]
         try:
             await self._send_all()
-            self.uploads_done = True
             await self._accepted.join()
         finally:
             for task in (sampler, *waiters):
@@ -73,38 +75,39 @@ class Load:
             await asyncio.gather(sampler, *waiters, return_exceptions=True)
 
     async def look_again(self) -> None:
-        """Read every job that ended lately once more: its end must not have changed."""
+        """Read every job that ended recently once more: its end must not have changed."""
         recent = [
             shot
             for shot in self.shots
             if shot.ended is not None and self.now() - shot.ended < SECOND_LOOK_SECONDS
         ]
-        gate = asyncio.Semaphore(16)
+        at_a_time = asyncio.Semaphore(16)
 
         async def look(shot: Shot) -> None:
-            async with gate:
+            async with at_a_time:
                 with suppress(ApiError):
                     shot.compare(await self._client.job(shot.task_id))
 
         await asyncio.gather(*(look(shot) for shot in recent))
 
     async def _send_all(self) -> None:
-        turn = self._turns()
+        unsent = self._turns()
 
-        async def lane() -> None:
-            for shot in turn:
+        async def send_in_turn() -> None:
+            for shot in unsent:
                 if self._plan.rate:
                     await asyncio.sleep(shot.index / self._plan.rate - self.now())
                 await self._send(shot)
 
-        await asyncio.gather(*(lane() for _ in range(min(self._plan.concurrency, len(self.shots)))))
+        uploads = min(self._plan.concurrency, len(self.shots))
+        await asyncio.gather(*(send_in_turn() for _ in range(uploads)))
 
     def _turns(self) -> Iterator[Shot]:
         """The shots in the order in which they are sent."""
         yield from self.shots
 
     async def _send(self, shot: Shot) -> None:
-        """Until it is accepted, refused for good, or has been refused for too long."""
+        """Try until it is accepted, refused for good, or refused for too long."""
         image = self._supply.image(shot.index)
         key = uuid.uuid4().hex
         shot.bytes, shot.started, shot.state = len(image), self.now(), "sending"
@@ -142,7 +145,7 @@ class Load:
             except JobNotFound:
                 shot.state = "lost"
                 return
-            except ApiError as error:  # also a wait that took too long
+            except ApiError as error:  # such as `WaitTimeout`
                 if self.now() - self._progressed > self._plan.patience_seconds:
                     shot.state, shot.code = "unfinished", error.code
                     return

@@ -1,4 +1,4 @@
-"""Owns the report of a stress run: its data (JSON) and its page (one HTML file)."""
+"""Makes the report of a stress run, and writes it as JSON and HTML."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 from yolo_queue.cli.stress_account import latencies, per_second, reconcile
 from yolo_queue.cli.stress_load import Load, Plan
-from yolo_queue.cli.stress_page import page
+from yolo_queue.cli.stress_summary import save_html
 
 
 def report(load: Load, plan: Plan, run: dict[str, Any]) -> dict[str, Any]:
-    """Everything that is known of a run; times in seconds since it began."""
+    """All that is known about a run. `run` describes it; times are seconds since it began."""
     shots = load.shots
     ends = [shot.ended for shot in shots if shot.ended is not None]
     completed = [s.ended for s in shots if s.state == "completed" and s.ended is not None]
@@ -39,13 +39,13 @@ def report(load: Load, plan: Plan, run: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(data: dict[str, Any], out: Path) -> list[Path]:
-    """`out`.json and `out`.html; a suffix that was given is taken off. Raises OSError."""
+    """Write `out`.json and `out`.html; `out` may have either suffix. Raises OSError."""
     if out.suffix in (".json", ".html"):
         out = out.with_suffix("")
     out.parent.mkdir(parents=True, exist_ok=True)
     paths = [out.with_name(out.name + suffix) for suffix in (".json", ".html")]
     paths[0].write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    paths[1].write_text(page(data), encoding="utf-8")
+    save_html(data, paths[1])
     return paths
 
 

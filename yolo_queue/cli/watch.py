@@ -1,9 +1,10 @@
-"""Owns `yolo-queue watch`: the queue, live in the terminal."""
+"""`yolo-queue watch`: shows the queue live in the terminal."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -21,21 +22,21 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 
 def watch(
-    once: Annotated[bool, typer.Option("--once", help="Print the state once and end.")] = False,
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print the state once and exit.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between updates.")] = 1.0,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
 ) -> None:
-    """Show the queue live: what waits, what runs, who works. Ctrl-C ends it.
+    """Show the queue live: waiting and running jobs, and workers. Ctrl-C ends it.
 
     \b
     Examples:
       yolo-queue watch
-      yolo-queue watch --once                         one look, for scripts
+      yolo-queue watch --once                     once, for scripts
       yolo-queue watch --url http://gpu-box:8000
 
-    Exit status 2 when the service cannot be reached at the start; a service that goes away later is
-    shown as away until it is back.
+    Exit status 2 if the service does not answer at the start. If it stops
+    answering later, the error is shown until it answers again.
     """
     depths: deque[int] = deque(maxlen=HISTORY)
     try:
@@ -53,7 +54,7 @@ def watch(
                     except NotAuthenticated:
                         raise
                     except ApiError as error:
-                        live.update(Text(f"away: {error}", style="red"))
+                        live.update(Text(f"no answer: {error}", style="red"))
                     time.sleep(interval)
     except (ApiError, ValueError) as error:
         raise unusable(error, url) from None
@@ -62,7 +63,7 @@ def watch(
 
 
 def view(state: QueueState, depths: deque[int], url: str) -> RenderableType:
-    """The picture of one moment."""
+    """One state of the queue, with the depths before it."""
     rate = "unknown" if state.drain_rate is None else f"{state.drain_rate:.1f} jobs/s"
     facts = Table.grid(padding=(0, 3))
     facts.add_row(f"[bold]{escape(url)}[/bold]", "", "", "")
@@ -91,12 +92,12 @@ def view(state: QueueState, depths: deque[int], url: str) -> RenderableType:
         workers.add_row("[red]no worker[/red]", "", "", "", "")
     parts: list[RenderableType] = [facts, workers]
     if len(depths) > 1:
-        parts.insert(1, Text("waiting " + sparkline(list(depths)), style="cyan"))
+        parts.insert(1, Text("waiting " + sparkline(depths), style="cyan"))
     return Group(*parts)
 
 
-def sparkline(values: list[int]) -> str:
-    """A bar a value, the highest being full."""
+def sparkline(values: Sequence[float]) -> str:
+    """One bar a value; the highest value has a full bar."""
     top = max(values) or 1
     return "".join(_BARS[round(value / top * (len(_BARS) - 1))] for value in values)
 

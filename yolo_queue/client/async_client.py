@@ -1,4 +1,4 @@
-"""Owns the asyncio shell: runs the flows of `yolo_queue/client/requests.py` on httpx."""
+"""The asyncio client: runs the flows of `yolo_queue/client/requests.py` on httpx."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """`Client` for asyncio: the same methods, to be awaited."""
+    """`Client` for asyncio: the same methods, as coroutines."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class AsyncClient:
         idempotency_key: str | None = None,
         **parameters: Unpack[Parameters],
     ) -> AsyncJob:
-        """See `Client.predict`. Reading and encoding happen in a thread."""
+        """See `Client.predict`. A thread reads and encodes the image."""
         return await self._predict(source, parameters, wait, idempotency_key)
 
     async def job(self, task_id: str) -> AsyncJob:
-        """A job made earlier, as it stands now. Raises `JobNotFound`."""
+        """The present state of a job submitted earlier. Raises `JobNotFound`."""
         return AsyncJob(self, await self._run(self._requests.fetch(task_id)))
 
     async def map(
@@ -99,7 +99,7 @@ class AsyncClient:
         return await self._run(self._requests.queue())
 
     async def model(self) -> ModelState:
-        """What is served. Raises `Unavailable` while no worker is ready."""
+        """The model that is served. Raises `Unavailable` while no worker is ready."""
         return await self._run(self._requests.model())
 
     async def _predict(
@@ -120,7 +120,7 @@ class AsyncClient:
         return AsyncJob(self, await self._run(flow))
 
     async def _run(self, flow: Flow[T]) -> T:
-        """Do what the flow asks for."""
+        """Make the calls and take the pauses that the flow yields."""
         try:
             step = next(flow)
             while True:
@@ -139,14 +139,14 @@ class AsyncClient:
 
 
 class AsyncJob(JobFields):
-    """A job as last seen; `wait` and `refresh` look again. See `Job`."""
+    """A job as last fetched; `wait` and `refresh` fetch it again. See `Job`."""
 
     def __init__(self, client: AsyncClient, data: dict[str, Any]) -> None:
         super().__init__(data)
         self._client = client
 
     async def wait(self, timeout: float | None = None) -> AsyncJob:  # noqa: ASYNC109 - as `Job`
-        """Until it has ended, however that is. Raises `WaitTimeout`, `JobNotFound`."""
+        """Wait until the job has ended, with or without a result. See `Job.wait`."""
         if not self.ended:
             self.data = await self._client._run(self._client._requests.wait(self.task_id, timeout))
         return self
@@ -156,7 +156,7 @@ class AsyncJob(JobFields):
         return self
 
     async def cancel(self) -> AsyncJob:
-        """Raises `JobAlreadyFinished`."""
+        """Cancel the job. Raises `JobAlreadyFinished`."""
         self.data = await self._client._run(self._client._requests.cancel(self.task_id))
         return self
 
@@ -167,9 +167,7 @@ class AsyncJob(JobFields):
 
 async def _next(under_way: deque[asyncio.Task[T]], ordered: bool) -> T:
     if ordered:
-        outcome = await asyncio.shield(under_way[0])
-        under_way.popleft()
-        return outcome
+        return await under_way.popleft()
     done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
     first = done.pop()
     under_way.remove(first)

@@ -1,19 +1,21 @@
-"""Owns the client's errors: one tree, made from the service's problem+json answers."""
+"""The errors of the client, made from the service's problem+json answers."""
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 
 import httpx
 
 
 class ApiError(Exception):
-    """Base of every error of the service or of the way to it.
+    """Base of every error of the service or the connection to it.
 
-    `code` is the stable name to branch on. `status` is the HTTP status, None where no answer came
-    or where the job itself failed. `retryable` says whether the same request may succeed later;
-    `retry_after`, in seconds, from when on, where the service said so.
+    - `code`: the stable name to branch on
+    - `status`: the HTTP status; None if there was no answer, or if the job failed
+    - `retryable`: whether the same request may succeed later
+    - `retry_after`: seconds to wait before that, if the service said so
     """
 
     def __init__(
@@ -37,44 +39,43 @@ class ApiError(Exception):
 
 
 class NotAuthenticated(ApiError):
-    """401: no key, or one that is not known there."""
+    """401: the API key is missing or unknown."""
 
 
 class InvalidRequest(ApiError):
-    """The image or a parameter is refused: too large, no image, broken, out of range."""
+    """The image or a parameter is refused: too large, not an image, broken, out of range."""
 
 
 class JobNotFound(ApiError):
-    """404: it never existed, its result has expired, or it belongs to another key."""
+    """404: the job never existed, has expired, or belongs to another key."""
 
 
 class JobAlreadyFinished(ApiError):
-    """409: too late to cancel."""
+    """409: the job has ended and cannot be cancelled."""
 
 
 class JobNotFinished(ApiError):
-    """The result or the picture of a job that has none (yet)."""
+    """The job has no result yet, or no annotated picture."""
 
 
 class TooManyRequests(ApiError):
-    """429: above the rate limit, also after the client's own retries."""
+    """429: still above the rate limit after the client's retries."""
 
 
 class Unavailable(ApiError):
-    """The queue is full, Redis is away, or the gateway is in trouble, also after retries."""
+    """The queue is full, Redis is unavailable, or the gateway failed, also after retries."""
 
 
 class Unreachable(Unavailable):
-    """No answer: connection refused, name unknown, time-out."""
+    """No answer: connection refused, unknown host name, or a timeout."""
 
 
 class WaitTimeout(ApiError, TimeoutError):
-    """The job had not ended within the time given to `wait`; it goes on, and can be waited for
-    again."""
+    """The job did not end in time. It continues, and `wait` may be called again."""
 
     def __init__(self, task_id: str, seconds: float) -> None:
         super().__init__(
-            f"Job {task_id} has not ended within {seconds:g} s.",
+            f"Job {task_id} has not ended within {seconds:g} s; it continues.",
             code="wait_timeout",
             retryable=True,
         )
@@ -102,19 +103,17 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     422: InvalidRequest,
     429: TooManyRequests,
 }
-_PASSING_STATUS = {429, 502, 503, 504}
-_PASSING_FAILURES = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
+_RETRYABLE_STATUS = {429, 502, 503, 504}
+_RETRYABLE_FAILURES = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
 
 
 def from_answer(answer: httpx.Response) -> ApiError:
-    """The typed error of an HTTP answer; also of one that a proxy in between made."""
-    body: object = None
+    """The error for an HTTP answer, also for one that a proxy made."""
+    problem: object = None
     if "json" in answer.headers.get("content-type", ""):
-        try:
-            body = answer.json()
-        except ValueError:
-            body = None
-    problem = body if isinstance(body, dict) else {}
+        with suppress(ValueError):
+            problem = answer.json()
+    problem = problem if isinstance(problem, dict) else {}
     code = str(problem.get("code") or f"http_{answer.status_code}")
     kind = _BY_CODE.get(code) or _BY_STATUS.get(answer.status_code)
     if kind is None:
@@ -123,30 +122,25 @@ def from_answer(answer: httpx.Response) -> ApiError:
         str(problem.get("detail") or f"HTTP {answer.status_code} {answer.reason_phrase}"),
         code=code,
         status=answer.status_code,
-        retryable=bool(problem.get("retryable", answer.status_code in _PASSING_STATUS)),
+        retryable=bool(problem.get("retryable", answer.status_code in _RETRYABLE_STATUS)),
         retry_after=retry_after_seconds(answer.headers.get("retry-after", "")),
     )
 
 
 def from_failure(failure: httpx.TransportError, url: str) -> Unreachable:
-    """The typed error of a request that got no answer."""
+    """The error for a request that got no answer."""
     cause = str(failure) or type(failure).__name__
     return Unreachable(
         f"{url} does not answer: {cause}.",
         code="unreachable",
-        retryable=isinstance(failure, _PASSING_FAILURES),
+        retryable=isinstance(failure, _RETRYABLE_FAILURES),
     )
 
 
 def retry_after_seconds(header: str) -> float | None:
-    """A `Retry-After` header, seconds or a date, as seconds from now."""
-    if not header:
-        return None
-    try:
+    """A `Retry-After` header (seconds or a date) as seconds from now; None if it is neither."""
+    with suppress(ValueError):
         return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
+    with suppress(ValueError):
         return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
-        return None
+    return None

@@ -1,4 +1,4 @@
-"""Owns how what a caller has (a path, bytes, an array, a Pillow image) becomes an encoded image."""
+"""Turns a path, bytes, an array or a Pillow image into the encoded image to send."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Array(Protocol):
-    """A NumPy array, or anything else that shows its memory the same way."""
+    """A NumPy array, or any object with the same interface."""
 
     @property
     def __array_interface__(self) -> dict[str, Any]: ...
@@ -22,19 +22,19 @@ ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | Array | Image.Image"
 )
 
-_AS_THEY_ARE = ("1", "L", "RGB")
+_PNG_MODES = ("1", "L", "RGB")
 
 
 def encoded(source: ImageSource) -> bytes:
     """The bytes to send.
 
-    - a path: the file as it is
-    - bytes: an encoded image (JPEG, PNG, WebP ...) as it is
-    - an array of shape (height, width) grey, (height, width, 3) RGB or (height, width, 4) RGBA,
-      dtype uint8: as PNG, without loss. OpenCV's arrays are BGR: pass `image[..., ::-1]`
-    - a Pillow image: as PNG, its pixels as they stand (no EXIF rotation is applied)
+    - a path: the file, unchanged
+    - bytes: an encoded image (JPEG, PNG, WebP ...), unchanged
+    - a uint8 array of shape (height, width) grey, (height, width, 3) RGB or (height, width, 4)
+      RGBA: lossless PNG. OpenCV's arrays are BGR: pass `image[..., ::-1]`
+    - a Pillow image: lossless PNG of its pixels, without EXIF rotation
 
-    Raises OSError for a file that cannot be read, TypeError or ValueError for anything else.
+    Raises OSError if a file cannot be read, and TypeError or ValueError for other sources.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
@@ -69,9 +69,9 @@ def _from_array(array: Any) -> Image.Image:
 
 def _png(image: Any) -> bytes:
     out = io.BytesIO()
-    if image.mode not in _AS_THEY_ARE:
+    if image.mode not in _PNG_MODES:
         image = image.convert("RGB")
-    # Level 1 takes a fifth of the default's time for a tenth more bytes. No EXIF: the detections
-    # must be in the coordinates of the pixels that the caller sees.
+    # Level 1 takes a fifth of the default level's time for a tenth more bytes. Without EXIF, the
+    # detections are in the coordinates of the pixels that the caller sees.
     image.save(out, "PNG", compress_level=1, exif=b"")
     return out.getvalue()

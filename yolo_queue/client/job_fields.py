@@ -1,4 +1,4 @@
-"""Owns what a job object says, typed; knows nothing of how it was fetched."""
+"""The fields of a job object, typed. Does not fetch anything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yolo_queue.client.errors import JobFailed, JobNotFinished
 from yolo_queue.client.image_source import ImageSource
 
 ENDED = frozenset({"completed", "failed", "cancelled", "expired"})
-"""States that a job never leaves."""
+"""The final states."""
 
 _WHY = {
     "cancelled": "The job was cancelled.",
@@ -23,7 +23,7 @@ _WHY = {
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Pixels of the original image, upright (EXIF orientation applied), from the top left."""
+    """In pixels of the original image, upright (EXIF orientation applied), from the top left."""
 
     x1: float
     y1: float
@@ -41,9 +41,9 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One thing that was found. `confidence` is 0-1. `box` is None for a classification; for an
-    oriented box it is the upright rectangle around its corners. `raw` is Ultralytics' whole entry,
-    with `segments`, `keypoints` or corners where the model's task gives them."""
+    """One detected object. `confidence` is 0-1. `box` is None for a classification; for an oriented
+    box it is the upright rectangle around its corners. `raw` is Ultralytics' own entry, with
+    `segments`, `keypoints` or corners if the model's task has them."""
 
     name: str
     class_id: int
@@ -68,7 +68,7 @@ class Detection:
 
 
 class JobFields:
-    """A job as last seen. `data` is the job object itself, as the service sent it."""
+    """A job as last fetched. `data` is the job object as the service sent it."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.data = data
@@ -114,12 +114,12 @@ class JobFields:
 
     @property
     def timings_ms(self) -> Mapping[str, float]:
-        """Milliseconds of `queue`, `decode`, `infer`, `draw` and `total`, once completed."""
+        """Milliseconds spent in `queue`, `decode`, `infer`, `draw` and `total`, once completed."""
         return self.data.get("timings_ms") or {}
 
     @property
     def error(self) -> JobFailed | None:
-        """Why there is no result and never will be; None while there may be, and on success."""
+        """Why the job ended without a result; None if it has one or has not ended."""
         if not self.ended or self.status == "completed":
             return None
         error = self.data.get("error") or {}
@@ -132,12 +132,12 @@ class JobFields:
 
     @property
     def detections(self) -> list[Detection]:
-        """In the service's order. Raises `JobFailed`, or `JobNotFinished` before the end."""
+        """In the service's order. Raises `JobFailed`, or `JobNotFinished` if it has not ended."""
         return [Detection.from_json(entry) for entry in self._result("detections")]
 
     @property
     def width(self) -> int:
-        """Of the original image in pixels, upright. Raises like `detections`."""
+        """Width of the original image in pixels, upright. Raises like `detections`."""
         return int(self._result("width"))
 
     @property
@@ -150,17 +150,18 @@ class JobFields:
 
     @property
     def image(self) -> bytes:
-        """The annotated picture, a JPEG. Raises like `detections`, and `JobNotFinished` when none
-        was asked for (`annotate=False`)."""
+        """The annotated picture, a JPEG. Raises like `detections`, and `JobNotFinished` if it was
+        not requested (`annotate=False`)."""
         url = self._result("image")
         if not url:
             raise JobNotFinished(
-                "The job was asked for no picture (annotate=False).", code="job_not_completed"
+                "The job has no picture: it was submitted with annotate=False.",
+                code="job_not_completed",
             )
         return base64.b64decode(url.partition(",")[2])
 
     def save_image(self, path: str | Path) -> Path:
-        """Write the annotated picture there, and return the path. Raises like `image`."""
+        """Write the annotated picture to `path`, and return the path. Raises like `image`."""
         path = Path(path)
         path.write_bytes(self.image)
         return path
@@ -182,10 +183,8 @@ J = TypeVar("J", bound=JobFields)
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[J]):
-    """What became of one source given to `map`: a job that has ended, or why there is none.
-
-    `error` is also set, to a `JobFailed`, when there is a job but no result.
-    """
+    """What `map` made of one source. `job` has ended, or is None if it could not be submitted.
+    `error` is a `JobFailed` if there is a job without a result."""
 
     index: int
     source: ImageSource
@@ -200,6 +199,5 @@ class Outcome(Generic[J]):
         """The completed job. Raises `error`."""
         if self.error is not None:
             raise self.error
-        if self.job is None:
-            raise RuntimeError("an outcome has a job or an error")
+        assert self.job is not None  # noqa: S101 - an outcome has a job or an error
         return self.job

@@ -1,7 +1,7 @@
-"""Owns the conversation with the service, without doing any of it (sans-IO).
+"""The protocol between client and service, without any I/O (sans-IO).
 
-Each method of `Requests` gives a flow: a generator that yields the calls to make and the pauses to
-take, is sent the answers, and returns the outcome. `Client` and `AsyncClient` only run flows, so
+Each method of `Requests` returns a flow: a generator that yields the calls to make and the pauses
+to take, is sent the answers, and returns the outcome. `Client` and `AsyncClient` only run flows, so
 retries, waiting and errors are written once.
 """
 
@@ -31,7 +31,7 @@ LONGEST_POLL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP request. The gateway may hold its answer for `hold_seconds`."""
+    """One HTTP request. The gateway may hold its answer for up to `hold_seconds`."""
 
     method: str
     path: str
@@ -50,27 +50,30 @@ Flow = Generator[Call | Pause, Any, T]
 
 
 class Parameters(TypedDict, total=False):
-    """What may be chosen about a prediction; names and meanings are Ultralytics' own."""
+    """Options of a prediction, named as in Ultralytics; defaults of the service in brackets."""
 
     conf: float
-    """Least confidence of a detection, 0-1 (0.25)."""
+    """Minimum confidence of a detection, 0-1 (0.25)."""
     iou: float
     """IoU above which overlapping boxes are merged, 0-1 (0.7)."""
     imgsz: int
     """Longer side of the network's input in pixels (640)."""
     max_det: int
-    """Detections at most (300)."""
+    """Maximum number of detections (300)."""
     classes: list[int]
-    """Class numbers to keep; all by default."""
+    """Class numbers to keep (all)."""
     annotate: bool
     """Whether to draw the annotated picture (True)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """`retry_seconds`: how long a request that meets 429, 503 or no answer is tried again, with
-    growing pauses and never before `Retry-After`. `hold_seconds`: how long the gateway is asked to
-    hold an answer; above its own cap it holds for that."""
+    """The requests that a client can make.
+
+    - `retry_seconds`: how long a request that gets 429, 503 or no answer is retried, with growing
+      pauses and never before `Retry-After`
+    - `hold_seconds`: how long the gateway is asked to hold an answer; it has a limit of its own
+    """
 
     url: str
     retry_seconds: float
@@ -85,8 +88,8 @@ class Requests:
         idempotency_key: str | None = None,
         retry_seconds: float | None = None,
     ) -> Flow[dict[str, Any]]:
-        """The job object. One key for all tries, so that a try whose answer was lost and the next
-        one give the same job."""
+        """The job object. All tries have one idempotency key, so a try whose answer was lost and
+        the next one give the same job."""
         headers = {
             "Content-Type": "application/octet-stream",
             "Idempotency-Key": idempotency_key or uuid.uuid4().hex,
@@ -117,21 +120,21 @@ class Requests:
             call = Call(
                 "GET", f"/result/{task_id}", params={"wait": f"{hold:.3f}"}, hold_seconds=hold
             )
-            patience = None if deadline is None else max(0.0, min(self.retry_seconds, left))
-            job = yield from self._json(call, patience)
+            retry_seconds = None if deadline is None else max(0.0, min(self.retry_seconds, left))
+            job = yield from self._json(call, retry_seconds)
             if job["status"] in ENDED:
                 return job
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 raise errors.WaitTimeout(task_id, timeout or 0.0)
             if now - asked_at < hold / 2:
-                # It was not held: the gateway is about to stop, or something in between answers.
+                # The answer was not held: the gateway is stopping, or a proxy answered.
                 left = poll if deadline is None else deadline - now
                 yield Pause(max(0.0, min(poll, left)))
                 poll = min(poll * 1.5, LONGEST_POLL_SECONDS)
 
     def cancel(self, task_id: str) -> Flow[dict[str, Any]]:
-        """The job object afterwards. Raises `JobAlreadyFinished`."""
+        """The job object after it was cancelled. Raises `JobAlreadyFinished`."""
         answer = yield from self._send(Call("DELETE", f"/result/{task_id}"))
         if answer.content:
             return dict(answer.json())
@@ -154,9 +157,10 @@ class Requests:
         return dict(answer.json())
 
     def _send(self, call: Call, retry_seconds: float | None = None) -> Flow[httpx.Response]:
-        """A good answer, after retries where they can help. Raises the `ApiError`s."""
-        patience = self.retry_seconds if retry_seconds is None else retry_seconds
-        give_up_at = time.monotonic() + patience
+        """A successful answer, after retries if they can help. Raises an `ApiError`."""
+        if retry_seconds is None:
+            retry_seconds = self.retry_seconds
+        give_up_at = time.monotonic() + retry_seconds
         tries = 0
         while True:
             error: errors.ApiError
@@ -176,8 +180,8 @@ class Requests:
 
 
 def pause_before_retry(tries: int, retry_after: float | None) -> float:
-    """Seconds: doubling, spread out so that many clients do not come back at once, and never less
-    than the service asked for."""
+    """Seconds to wait before the next try: doubling, random so that many clients do not return at
+    once, and never less than `retry_after`."""
     longest = min(FIRST_PAUSE_SECONDS * 2**tries, LONGEST_PAUSE_SECONDS)
     spread = random.uniform(longest / 2, longest)  # noqa: S311 - no secret
     return spread if retry_after is None else retry_after + spread / 4

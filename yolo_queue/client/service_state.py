@@ -1,15 +1,15 @@
-"""Owns what the service says of itself: its queue and its model."""
+"""The state of the service: its queue, its workers and its model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """`ready` of its `processes` have their model and consume; `running` have a job."""
+    """`ready` of its `processes` have loaded the model and take jobs; `running` have a job."""
 
     name: str
     processes: int
@@ -18,42 +18,24 @@ class WorkerState:
     model: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueState:
-    """`depth` jobs wait, `in_flight` are being worked on; `drain_rate` is jobs finished a second,
-    None while unknown; `finished_total` None where the gateway does not count."""
+    """`depth` jobs wait and `in_flight` are running. `drain_rate` is in finished jobs a second,
+    None if unknown. `finished_total` is None if the gateway does not count."""
 
     depth: int
     in_flight: int
     ready_processes: int
     oldest_age_seconds: float
-    drain_rate: float | None
-    finished_total: int | None
+    drain_rate: float | None = None
+    finished_total: int | None = None
     dead_letters: int
     workers: tuple[WorkerState, ...]
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> QueueState:
-        total = data.get("finished_total")
-        return cls(
-            depth=int(data["depth"]),
-            in_flight=int(data["in_flight"]),
-            ready_processes=int(data["ready_processes"]),
-            oldest_age_seconds=float(data["oldest_age_seconds"]),
-            drain_rate=data.get("drain_rate"),
-            finished_total=None if total is None else int(total),
-            dead_letters=int(data["dead_letters"]),
-            workers=tuple(
-                WorkerState(
-                    name=str(worker["name"]),
-                    processes=int(worker["processes"]),
-                    ready=int(worker["ready"]),
-                    running=int(worker["running"]),
-                    model=str(worker["model"]),
-                )
-                for worker in data["workers"]
-            ),
-        )
+        workers = tuple(WorkerState(**_known(WorkerState, one)) for one in data["workers"])
+        return cls(**{**_known(cls, data), "workers": workers})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +55,8 @@ class ModelState:
             task=str(data.get("task") or ""),
             names={int(number): str(name) for number, name in pairs},
         )
+
+
+def _known(kind: type[WorkerState | QueueState], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `kind` in `data`: a newer service may send more."""
+    return {field.name: data[field.name] for field in fields(kind) if field.name in data}

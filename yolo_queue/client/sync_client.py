@@ -1,4 +1,4 @@
-"""Owns the synchronous shell: runs the flows of `yolo_queue/client/requests.py` on httpx."""
+"""The synchronous client: runs the flows of `yolo_queue/client/requests.py` on httpx."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 
 class Client:
-    """One service; may be shared by threads. Close it, or use it in a `with`.
+    """A connection to one service, which threads may share. Close it, or use it in a `with`.
 
-    Every method may raise the `ApiError`s. A request that meets 429, 503 or no answer is tried
-    again for `retry_seconds`, never before the `Retry-After` of the answer.
+    Every method may raise an `ApiError`. A request that gets 429, 503 or no answer is retried for
+    `retry_seconds`, never before the answer's `Retry-After`.
     """
 
     def __init__(
@@ -61,17 +61,18 @@ class Client:
         idempotency_key: str | None = None,
         **parameters: Unpack[Parameters],
     ) -> Job:
-        """Submit one image: a path, encoded bytes, a uint8 array (height, width[, 3 RGB]) or a
-        Pillow image; see `image_source.encoded`. With `wait` the answer is held for up to so many
-        seconds until the job has ended, which saves a round trip.
+        """Submit one image: a path, encoded bytes, a uint8 array of shape (height, width),
+        (height, width, 3) RGB or (height, width, 4) RGBA, or a Pillow image; see
+        `image_source.encoded`. With `wait` the service holds its answer until the job has ended,
+        for that many seconds at most, which saves a round trip.
 
-        Raises `InvalidRequest` for what is no image, and OSError, TypeError or ValueError for what
-        cannot be read or encoded.
+        Raises `InvalidRequest` if the service refuses the image, and OSError, TypeError or
+        ValueError if it cannot be read or encoded.
         """
         return self._predict(source, parameters, wait, idempotency_key)
 
     def job(self, task_id: str) -> Job:
-        """A job made earlier, as it stands now. Raises `JobNotFound`."""
+        """The present state of a job submitted earlier. Raises `JobNotFound`."""
         return Job(self, self._run(self._requests.fetch(task_id)))
 
     def map(
@@ -83,11 +84,11 @@ class Client:
         retry_seconds: float = 600.0,
         **parameters: Unpack[Parameters],
     ) -> Iterator[Outcome[Job]]:
-        """Predict many images and wait for each, `concurrency` at a time; gives their outcomes in
-        the order of `sources`, or as they come with `ordered=False`.
+        """Submit many images and wait for each, `concurrency` at a time. Yields their outcomes in
+        the order of `sources`, or as they end with `ordered=False`.
 
-        One bad image ends nothing: its outcome has `error`, and `result()` raises it. `sources` is
-        taken as it is needed, so it may be endless. Leaving the loop stops what is under way.
+        A bad image does not stop the others: its outcome has `error`, and `result()` raises it.
+        `sources` is consumed as needed, so it may be endless. Leaving the loop stops the rest.
         """
         stop = threading.Event()
         under_way: deque[Future[Outcome[Job]]] = deque()
@@ -117,7 +118,7 @@ class Client:
         return self._run(self._requests.queue())
 
     def model(self) -> ModelState:
-        """What is served. Raises `Unavailable` while no worker is ready."""
+        """The model that is served. Raises `Unavailable` while no worker is ready."""
         return self._run(self._requests.model())
 
     def _predict(
@@ -139,7 +140,7 @@ class Client:
         return Job(self, self._run(flow, stop))
 
     def _run(self, flow: Flow[T], stop: threading.Event | None = None) -> T:
-        """Do what the flow asks for. `stop` ends it at its next step."""
+        """Make the calls and take the pauses that the flow yields, until `stop` is set."""
         try:
             step = next(flow)
             while stop is None or not stop.is_set():
@@ -155,19 +156,19 @@ class Client:
                     step = next(flow)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
-        raise ApiError("Stopped by the caller.", code="stopped")
+        raise ApiError("The loop over `map` was left.", code="stopped")
 
 
 class Job(JobFields):
-    """A job as last seen; `wait` and `refresh` look again."""
+    """A job as last fetched; `wait` and `refresh` fetch it again."""
 
     def __init__(self, client: Client, data: dict[str, Any]) -> None:
         super().__init__(data)
         self._client = client
 
     def wait(self, timeout: float | None = None) -> Job:
-        """Until it has ended, however that is; gives itself. `timeout` in seconds; without one as
-        long as the service lets a job live. Raises `WaitTimeout`, `JobNotFound`."""
+        """Wait until the job has ended, with or without a result, and return it. `timeout` in
+        seconds; None: no limit. Raises `WaitTimeout`, `JobNotFound`."""
         if not self.ended:
             self.data = self._client._run(self._client._requests.wait(self.task_id, timeout))
         return self
@@ -177,7 +178,7 @@ class Job(JobFields):
         return self
 
     def cancel(self) -> Job:
-        """Raises `JobAlreadyFinished`."""
+        """Cancel the job. Raises `JobAlreadyFinished`."""
         self.data = self._client._run(self._client._requests.cancel(self.task_id))
         return self
 

@@ -1,4 +1,4 @@
-"""Owns how httpx is set up: time-outs, proxies, the key, and a `Call` as httpx's arguments."""
+"""Sets up httpx: timeouts, proxies, the key, and the arguments of a `Call`."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from yolo_queue.client.requests import Call
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 ANSWER_SECONDS = 30.0
-"""How long an answer may take beyond the time that it was asked to be held."""
+"""How long an answer may take, on top of the time that it is held."""
 
 
 def options(url: str, api_key: str | None) -> dict[str, Any]:
-    """Arguments of `httpx.Client` and `httpx.AsyncClient`. Redirects are not followed: an image and
-    a key go where they were sent or nowhere. Raises ValueError for what is no URL."""
+    """Arguments of `httpx.Client` and `httpx.AsyncClient`. Redirects are not followed, so that an
+    image and a key go to no other host. Raises ValueError if `url` is not a URL."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no URL of a service; it should look like {DEFAULT_URL}")
+        raise ValueError(f"{url!r} is not the URL of a service, such as {DEFAULT_URL}")
     headers = {"User-Agent": f"yolo-queue-client/{_version()}", "Accept": "application/json, */*"}
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"
     return {
         "base_url": url,
         "headers": headers,
-        # A proxy of the environment cannot reach this machine's own loopback.
+        # A proxy set in the environment cannot reach the loopback of this machine.
         "trust_env": not _is_loopback(parts.hostname),
-        # The caller bounds its concurrency; a pool with its own bound would only add waiting.
+        # Callers limit their own concurrency; a limit of the pool would only add waiting.
         "limits": httpx.Limits(max_connections=None, max_keepalive_connections=100),
     }
 

@@ -1,4 +1,4 @@
-"""Owns `yolo-queue dead`: look into, retry or delete the jobs that were given up."""
+"""`yolo-queue dead`: lists, shows, retries and deletes dead letters."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from shared.job.dead_letters import DeadLetters
 from shared.job.worker_store import WorkerStore
 from shared.redis_access.client import UNAVAILABLE
 from shared.settings import load_settings
+from yolo_queue.cli.service_options import FAILED, fail
 
-app = typer.Typer(help="Dead letters: jobs given up after MAX_ATTEMPTS.", no_args_is_help=True)
-TaskId = Annotated[str, typer.Argument(help="As `yolo-queue dead list` shows it.")]
+app = typer.Typer(help="Dead letters: jobs that failed MAX_ATTEMPTS times.", no_args_is_help=True)
+TaskId = Annotated[str, typer.Argument(help="An id from `yolo-queue dead list`.")]
 
 
 @app.command("list")
 def list_letters() -> None:
-    """List them, the newest first."""
+    """List the dead letters, newest first."""
     table = Table("id", "died", "code", "attempts", "bytes", "type")
     for letter in _letters().list():
         died = datetime.fromtimestamp(letter.died_ms / 1000, UTC).isoformat(timespec="seconds")
@@ -42,9 +43,11 @@ def list_letters() -> None:
 @app.command()
 def show(
     task_id: TaskId,
-    save_image: Annotated[Path | None, typer.Option(help="Write the image to this file.")] = None,
+    save_image: Annotated[
+        Path | None, typer.Option(help="Also write its image to this file.")
+    ] = None,
 ) -> None:
-    """Print one as JSON: parameters, error and the history of its attempts."""
+    """Print a dead letter as JSON: parameters, error and the history of its attempts."""
     letters = _letters()
     letter = letters.find(task_id)
     if letter is None:
@@ -59,7 +62,7 @@ def show(
 
 @app.command()
 def retry(task_id: TaskId) -> None:
-    """Submit its image again, as a new job; prints the new id."""
+    """Submit the image again as a new job, and print the new id."""
     new_id = _letters().retry(task_id)
     if new_id is None:
         raise _missing(task_id)
@@ -69,7 +72,7 @@ def retry(task_id: TaskId) -> None:
 @app.command()
 def purge(
     task_ids: Annotated[
-        list[str] | None, typer.Argument(help="Only these; all by default.")
+        list[str] | None, typer.Argument(help="Delete these; all by default.")
     ] = None,
 ) -> None:
     """Delete dead letters and their images."""
@@ -82,19 +85,20 @@ def _letters() -> DeadLetters:
     try:
         settings = load_settings()
     except InvalidSettings as error:
-        typer.echo(error.message, err=True)
-        raise typer.Exit(2) from None
+        raise fail(error.message) from None
     store = WorkerStore(settings)
     try:
         store.redis.ping()
     except UNAVAILABLE:
-        typer.echo(
-            f"Redis at {settings.masked_redis_url()} does not answer; is REDIS_URL right?", err=True
-        )
-        raise typer.Exit(2) from None
+        url = settings.masked_redis_url()
+        raise fail(f"Redis at {url} does not answer: start it, or correct REDIS_URL.") from None
     return DeadLetters(settings, store)
 
 
 def _missing(task_id: str) -> typer.Exit:
-    typer.echo(f"There is no dead letter {task_id} with an image, or the queue is full.", err=True)
-    return typer.Exit(1)
+    typer.echo(
+        f"There is no dead letter {task_id} with an image (see `yolo-queue dead list`), or the "
+        "queue is full and you can try again later.",
+        err=True,
+    )
+    return typer.Exit(FAILED)

@@ -1,4 +1,4 @@
-"""How much room the disk has that holds the accepted jobs, and a line for when it gets short."""
+"""Warns when the disk that holds the accepted jobs has little free space."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import time
 from pathlib import Path
 
 LOW_BYTES = 1 << 30
-"""A few hundred large pictures. At times Redis rewrites its file, which needs room for a copy."""
+"""Enough for a few hundred large images. Redis also needs space to rewrite its file at times."""
 
-QUIET_SECONDS = 60
+WARNING_INTERVAL_SECONDS = 60
 MIB = 1 << 20
 
 
-class DiskRoom:
-    """The disk of one folder."""
+class DiskSpace:
+    """The free space on the disk of one folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._said_at = -math.inf
-        self._said_bytes = math.inf
+        self._warned_at = -math.inf
+        self._warned_bytes = math.inf
 
     def warning(self) -> str | None:
-        """What to tell the user now, if anything: when little room is left, and again when half of
-        that is gone, but once a minute at most."""
+        """What to tell the user now: a warning when the space gets low, another whenever half of it
+        is gone, and at most one a minute. Raises OSError if the disk fails."""
         free = shutil.disk_usage(self._folder).free
         if free >= LOW_BYTES:
-            self._said_bytes = math.inf
+            self._warned_bytes = math.inf
             return None
         now = time.monotonic()
-        if free >= self._said_bytes / 2 or now - self._said_at < QUIET_SECONDS:
+        if free >= self._warned_bytes / 2 or now - self._warned_at < WARNING_INTERVAL_SECONDS:
             return None
-        self._said_at, self._said_bytes = now, free
+        self._warned_at, self._warned_bytes = now, free
         return (
-            f"Little room: the disk of {self._folder} has {free // MIB} MiB left; make some. When "
-            "it is full, new jobs get 503 until there is room again; accepted ones are kept."
+            f"Low disk space: {free // MIB} MiB are left for {self._folder}; free some. When the "
+            "disk is full, new jobs get 503 until there is space again; accepted jobs are kept."
         )

@@ -1,4 +1,4 @@
-"""Runs the Redis-protocol server that `make run` and the tests start: Valkey out of a wheel."""
+"""Runs Valkey (a Redis-protocol server, from a wheel) for `make run` and the tests."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ START_SECONDS = 60
 _sync_file = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 _MALLOC = {
-    # The wheel's server has glibc's malloc, which left alone gives a picture's memory back to the
-    # kernel and asks for it again with the next: 70 page faults an upload.
+    # The wheel's server uses glibc's malloc. By default it returns the memory of each image to the
+    # kernel and asks for it again with the next one: 70 page faults an upload.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
     "MALLOC_TOP_PAD_": str(1 << 20),
@@ -50,37 +50,36 @@ class EmbeddedRedis:
         return self._process
 
     def start(self) -> None:
-        """Start and wait until it answers. Raises `StartupError` with the server's last words."""
+        """Start it and wait until it answers. Raises `StartupError` with its last log line."""
         self.launch()
         self.wait_for_answer()
 
     def launch(self, inherit: Sequence[int] = ()) -> None:
-        """Start the process. `inherit`: descriptors that it holds for as long as it lives."""
+        """Start the process. `inherit`: file descriptors that it keeps open while it runs."""
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [
             str(get_binary_path()),
             *("--bind", "127.0.0.1", "--port", str(self.port)),
             *("--dir", str(self.folder), "--daemonize", "no"),
-            # Everything that was accepted is in this file; snapshots would add nothing. "no" writes
-            # before it answers, so a killed server loses nothing ("everysec" may answer first, see
-            # docs/decisions/0002-durability.md); `sync` covers a machine that loses power.
+            # The append-only file has every accepted job; snapshots would add nothing. With "no",
+            # Redis writes before it answers, so a killed server loses nothing ("everysec" may
+            # answer first, see docs/decisions/0002-durability.md). `sync` is for a power failure.
             *("--appendonly", "yes", "--appendfsync", "no", "--save", ""),
-            # Pictures do not get smaller; trying to at each rewrite of the file took 7 % of two
-            # busy cores.
+            # Images do not compress further; trying at each rewrite took 7 % of two busy cores.
             *("--rdbcompression", "no"),
-            # A stream (the events of a job) starts with that much, 4096 unless told.
+            # The events of a job are a stream, which allocates so much at once; 4096 by default.
             *("--stream-node-max-bytes", "512"),
             *("--maxmemory", str(self.max_bytes), "--maxmemory-policy", "noeviction"),
             *("--loglevel", "notice", "--logfile", str(self.log_path)),
         ]
-        # A session of its own: Ctrl-C must not stop it before the workers have finished.
+        # In its own session: Ctrl-C must not stop it before the workers have finished.
         environment = {**os.environ, **_MALLOC}
         self._process = subprocess.Popen(
             command, env=environment, start_new_session=True, pass_fds=tuple(inherit)
         )
 
     def wait_for_answer(self) -> None:
-        """Raises `StartupError` with the server's last words."""
+        """Raises `StartupError` with its last log line."""
         client = redis.Redis(port=self.port, socket_timeout=1)
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -89,9 +88,9 @@ class EmbeddedRedis:
                 break
             except (redis.ConnectionError, redis.TimeoutError):
                 if not self.running() or time.monotonic() > deadline:
-                    words = _tail(self.log_path)
                     raise StartupError(
-                        f"The embedded Redis does not start on port {self.port}: {words}"
+                        f"The embedded Redis does not start on port {self.port}, see "
+                        f"{self.log_path}: {_last_line(self.log_path)}"
                     ) from None
                 time.sleep(0.05)
         client.close()
@@ -100,7 +99,7 @@ class EmbeddedRedis:
         return self._process is not None and self._process.poll() is None
 
     def ending(self) -> str:
-        """How it ended, in words."""
+        """A phrase that says how it ended."""
         code = self._started().returncode
         if code < 0:
             how = f"was killed by {signal.Signals(-code).name}"
@@ -109,14 +108,14 @@ class EmbeddedRedis:
         return f"The embedded Redis (process {self.pid}) {how}"
 
     def sync(self) -> None:
-        """Have the kernel put the append-only file on the disk; call it every second. Raises
-        `OSError` if the disk fails."""
+        """Flush the append-only file from the kernel to the disk; call it every second. Raises
+        OSError if the disk fails."""
         for path in (self.folder / "appendonlydir").glob("*.incr.aof"):
             with suppress(FileNotFoundError), path.open("rb") as file:
                 _sync_file(file.fileno())
 
     def stop(self) -> None:
-        """Stop it in order, its file flushed."""
+        """Stop it in order, with its file written."""
         if self._process is not None and self.running():
             self._process.terminate()
             self._process.wait(timeout=30)
@@ -127,9 +126,9 @@ class EmbeddedRedis:
         self._started().wait()
 
 
-def _tail(path: Path) -> str:
+def _last_line(path: Path) -> str:
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    return lines[-1] if lines else f"see {path}"
+    return lines[-1] if lines else "it is empty"
 
 
 def _total_memory_bytes() -> int:

@@ -1,4 +1,4 @@
-"""Owns which model `make run` serves, and why."""
+"""Chooses the model that `make run` serves, and says why."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ModelChoice:
 
 
 def choose_model(settings: Settings, data_dir: Path) -> ModelChoice:
-    """`YOLO_MODEL` if given, else yolov8n.pt if it is here or can be downloaded at once, else the
-    demo model. Raises `ModelUnavailable` if the one that was asked for is not to be had."""
+    """`YOLO_MODEL` if it is set, else yolov8n.pt if it is in this folder or can be downloaded
+    quickly, else the demo model. Raises `ModelUnavailable` if there is no such model."""
     wanted = settings.yolo_model
     if "yolo_model" in settings.model_fields_set:
         fetch(wanted, timeout_seconds=120)
@@ -31,7 +31,7 @@ def choose_model(settings: Settings, data_dir: Path) -> ModelChoice:
         return ModelChoice(str(Path(wanted).resolve()), "YOLO_MODEL names it")
     if Path(wanted).exists():
         return ModelChoice(str(Path(wanted).resolve()), "it is in this folder")
-    # A machine without internet should not wait for it at every start.
+    # A machine without internet access should not wait for it at every start.
     failed = data_dir / f"{wanted}.download-failed"
     if not failed.exists() or time.time() - failed.stat().st_mtime > RETRY_SECONDS:
         print(
@@ -44,7 +44,9 @@ def choose_model(settings: Settings, data_dir: Path) -> ModelChoice:
         data_dir.mkdir(parents=True, exist_ok=True)
         failed.touch()
     if not DEMO.exists():
-        raise ModelUnavailable(f"{wanted} cannot be downloaded and {DEMO} is not there.")
+        raise ModelUnavailable(
+            f"{wanted} cannot be downloaded and {DEMO} is missing: set YOLO_MODEL to a file."
+        )
     return ModelChoice(
         str(DEMO),
         f"{wanted} is not here and could not be downloaded (set YOLO_MODEL, or delete "

@@ -1,7 +1,7 @@
-"""A small process that ends what `yolo-queue up` started, should that be killed.
+"""Stops what `yolo-queue up` started if `up` itself is killed. Runs as a small process.
 
-It waits at a pipe whose other end only `up` holds. When `up` stops by itself it says farewell; a
-pipe that closes without one means that it is gone. Then the reaper does what `up` would have done:
+It reads from a pipe whose other end only `up` holds. An `up` that stops in order writes DONE to it;
+if the pipe closes without that, `up` was killed. The reaper then does what `up` would have done:
 worker, gateway and Flower get SIGTERM and time to finish, and Redis is stopped after them.
 """
 
@@ -16,89 +16,98 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from yolo_queue.server.roster import REAPER, REDIS, SUPERVISOR, UP, Member, Roster, living
+from yolo_queue.server.process_list import (
+    REAPER,
+    REDIS,
+    SUPERVISOR,
+    UP,
+    ListedProcess,
+    ProcessList,
+    running_processes,
+)
 
-FAREWELL = b"farewell"
+DONE = b"done"
 REDIS_SECONDS = 30
-"""For Redis to write its file."""
+"""How long Redis may take to write its file."""
 POLL_SECONDS = 0.1
 
 
 class Reaper:
-    """The handle that `up` has on the process."""
+    """Starts the process, and dismisses it when `up` has stopped everything itself."""
 
-    def __init__(self, roster: Roster, patience_seconds: float) -> None:
-        """`patience_seconds`: how long services may take before they are killed."""
+    def __init__(self, processes: ProcessList, stop_timeout_seconds: float) -> None:
+        """`stop_timeout_seconds`: how long services may take to stop before they are killed."""
         self._process = subprocess.Popen(
             [
-                sys.executable,
-                "-m",
-                "yolo_queue.server.reaper",
-                str(roster.path),
-                str(patience_seconds),
+                *(sys.executable, "-m", "yolo_queue.server.reaper"),
+                *(str(processes.path), str(stop_timeout_seconds)),
             ],
             stdin=subprocess.PIPE,
             # Ctrl-C and a closed terminal do not reach it, and DATA_DIR is locked until it is done.
             start_new_session=True,
-            pass_fds=[roster.lock],
+            pass_fds=[processes.lock],
         )
         assert self._process.stdin is not None  # noqa: S101
-        # A child that is forked, as honcho's are, would keep the pipe open.
+        # A forked child, such as honcho's, would keep the pipe open.
         os.register_at_fork(after_in_child=self._process.stdin.close)
-        roster.add(REAPER, self._process.pid)
+        processes.add(REAPER, self._process.pid)
 
     def dismiss(self) -> None:
-        """There is nothing left to end."""
-        self._process.communicate(FAREWELL)
+        """End it: there is nothing left to stop."""
+        self._process.communicate(DONE)
 
 
-def end_all(path: Path, patience_seconds: float) -> None:
-    """End everyone on the list at `path`, Redis last."""
-    # Again and again: a service that was just being started adds itself a moment later.
-    while services := [m for m in living(path) if m.name not in (UP, REAPER, REDIS, SUPERVISOR)]:
-        _say(f"`yolo-queue up` is gone; stopping {', '.join(map(str, services))}")
-        _end(path, services, patience_seconds)
+def stop_all(path: Path, stop_timeout_seconds: float) -> None:
+    """Stop every process on the list at `path`, Redis last."""
+    # In a loop, since a service that was just being started adds itself a moment later.
+    while services := _running(path, without=(UP, REAPER, REDIS, SUPERVISOR)):
+        _print(f"`yolo-queue up` is gone; stopping {', '.join(map(str, services))}")
+        _stop(path, services, stop_timeout_seconds)
     # Honcho's processes end with their service, unless they wait to tell `up` about it.
-    for supervisor in _named(path, SUPERVISOR):
+    for supervisor in _running(path, only=SUPERVISOR):
         with suppress(ProcessLookupError):
             os.kill(supervisor.pid, signal.SIGKILL)
-    if servers := _named(path, REDIS):
-        _end(path, servers, REDIS_SECONDS)
-        _say("Redis stopped; accepted jobs are kept. `make run` continues them.")
+    if servers := _running(path, only=REDIS):
+        _stop(path, servers, REDIS_SECONDS)
+        _print("Redis stopped; accepted jobs are kept. `make run` continues them.")
 
 
-def _end(path: Path, members: Sequence[Member], patience_seconds: float) -> None:
-    """SIGTERM, and SIGKILL for those that are still there after `patience_seconds`."""
-    _signal(members, signal.SIGTERM)
-    deadline = time.monotonic() + patience_seconds
-    while left := [member for member in living(path) if member in members]:
+def _stop(path: Path, processes: Sequence[ListedProcess], timeout_seconds: float) -> None:
+    """Send SIGTERM, and SIGKILL to those that still run after `timeout_seconds`."""
+    _signal(processes, signal.SIGTERM)
+    deadline = time.monotonic() + timeout_seconds
+    while left := [process for process in running_processes(path) if process in processes]:
         if time.monotonic() > deadline:
             _signal(left, signal.SIGKILL)
         time.sleep(POLL_SECONDS)
 
 
-def _signal(members: Sequence[Member], number: signal.Signals) -> None:
-    for member in members:
-        # Each leads a session of its own. macOS says EPERM of a group whose last process has ended.
+def _signal(processes: Sequence[ListedProcess], number: signal.Signals) -> None:
+    for process in processes:
+        # Each leads its own session. macOS gives EPERM for a group whose last process has ended.
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(member.pid, number)
+            os.killpg(process.pid, number)
 
 
-def _named(path: Path, name: str) -> list[Member]:
-    return [member for member in living(path) if member.name == name]
+def _running(path: Path, *, only: str = "", without: Sequence[str] = ()) -> list[ListedProcess]:
+    return [
+        process
+        for process in running_processes(path)
+        if process.name not in without and only in ("", process.name)
+    ]
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     with suppress(OSError):  # the terminal may be gone as well
         print(text, flush=True)
 
 
 def main() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):  # meant for `up`, if everyone gets it
+    for number in (signal.SIGTERM, signal.SIGINT):  # meant for `up`, if sent to all of them
         signal.signal(number, signal.SIG_IGN)
-    path, patience_seconds = Path(sys.argv[1]), float(sys.argv[2])
-    if sys.stdin.buffer.read() != FAREWELL:
-        end_all(path, patience_seconds)
+    path, stop_timeout_seconds = Path(sys.argv[1]), float(sys.argv[2])
+    if sys.stdin.buffer.read() != DONE:
+        stop_all(path, stop_timeout_seconds)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""Owns `yolo-queue settings`: the settings as a table or as a .env file, made from where they are
-defined."""
+"""`yolo-queue settings`: prints the settings, from their definitions, as a table or a .env file."""
 
 from __future__ import annotations
 
@@ -22,10 +21,12 @@ class Form(StrEnum):
 def settings(
     form: Annotated[
         Form,
-        typer.Option("--format", help="`markdown`: docs/settings.md; `env`: end of .env.example."),
+        typer.Option(
+            "--format", help="`markdown`: docs/settings.md; `env`: the end of .env.example."
+        ),
     ] = Form.MARKDOWN,
 ) -> None:
-    """Print every setting with its default and what it is."""
+    """Print every setting with its default and its meaning."""
     if form is Form.ENV:
         _print_env()
     else:
@@ -44,7 +45,7 @@ def _print_markdown() -> None:
 
 
 def _print_env() -> None:
-    """All of them commented out: a copy of the file changes nothing until a line is changed."""
+    """All commented out, so that a copy of the file changes nothing until it is edited."""
     print("# ---- settings of the service; made by `yolo-queue settings --format env` ----")
     for name, field in Settings.model_fields.items():
         print()
@@ -54,7 +55,7 @@ def _print_env() -> None:
 
 
 def default_text(field: FieldInfo) -> str:
-    """A default as one would write it in the environment."""
+    """The default as it is written in the environment."""
     default = field.default
     if isinstance(default, SecretStr):
         default = default.get_secret_value()

@@ -1,8 +1,8 @@
-"""`yolo-queue up`, which is what `make run` runs: the whole service on this machine.
+"""`yolo-queue up`, the command behind `make run`: runs the whole service on this machine.
 
 Redis is started first and stopped last; the services run under honcho (services.py). Only one `up`
-at a time uses a DATA_DIR (roster.py), and what it starts ends with it, however it ends (reaper.py).
-Accepted jobs wait in Redis' file.
+at a time uses a DATA_DIR (process_list.py), and what it starts ends with it, even if it is killed
+(reaper.py). Accepted jobs wait in Redis' file.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from pathlib import Path
 import typer
 
 from shared.errors import InvalidSettings, StartupError
-from shared.redis_access.client import UNAVAILABLE, connect
+from shared.redis_access.client import connect
 from shared.settings import Settings, load_settings
 from yolo_queue.server.embedded_redis import EmbeddedRedis
 from yolo_queue.server.model_choice import ModelChoice, choose_model
+from yolo_queue.server.process_list import REDIS, ProcessList
 from yolo_queue.server.reaper import Reaper
-from yolo_queue.server.roster import REDIS, Roster
-from yolo_queue.server.services import patience_seconds, run_services
+from yolo_queue.server.services import run_services, stop_timeout_seconds
 from yolo_queue.server.watchdog import Watchdog
 
 
 def up() -> None:
-    """Start Redis (unless REDIS_URL is set), workers, gateway and Flower; Ctrl-C drains."""
+    """Run the whole service: Redis (unless REDIS_URL is set), workers, gateway and Flower.
+
+    Ctrl-C stops it: running jobs finish, and waiting jobs are kept for the next start.
+    """
     try:
         raise typer.Exit(_run(load_settings()))
     except InvalidSettings as error:
@@ -40,33 +43,33 @@ def up() -> None:
 
 def _run(settings: Settings) -> int:
     data_dir = Path(settings.data_dir).resolve()
-    roster = Roster.take(data_dir, settings.port)
+    processes = ProcessList.acquire(data_dir, settings.port)
     try:
         _check_port(settings.host, settings.port, "PORT")
         _check_port(settings.host, settings.flower_port, "FLOWER_PORT")
         server = _embedded_redis(settings, data_dir)
         model = choose_model(settings, data_dir)
-        reaper = Reaper(roster, patience_seconds(settings))
+        reaper = Reaper(processes, stop_timeout_seconds(settings))
         try:
-            return _serve(settings, data_dir, roster, model, server)
+            return _serve(settings, data_dir, processes, model, server)
         finally:
             if server:
                 _stop(server)
             reaper.dismiss()
     finally:
-        roster.release()
+        processes.release()
 
 
 def _serve(
     settings: Settings,
     data_dir: Path,
-    roster: Roster,
+    processes: ProcessList,
     model: ModelChoice,
     server: EmbeddedRedis | None,
 ) -> int:
     if server:
-        server.launch(inherit=[roster.lock])
-        roster.add(REDIS, server.pid)
+        server.launch(inherit=[processes.lock])
+        processes.add(REDIS, server.pid)
         server.wait_for_answer()
     auth = settings.flower_basic_auth.get_secret_value() or _stored_password(data_dir)
     _announce(settings, model, auth, server)
@@ -80,22 +83,23 @@ def _serve(
     watchdog = Watchdog(f"http://{_reachable(settings.host)}:{settings.port}", server)
     watchdog.start()
     try:
-        code = run_services(settings, environment, data_dir, roster)
+        code = run_services(settings, environment, data_dir, processes)
     finally:
         watchdog.stop()
     if server and watchdog.redis_died:
         typer.echo(f"{server.ending()}, so everything was stopped. Its log: {server.log_path}")
-        typer.echo(f"Accepted jobs are kept in {server.folder}: `make run` continues them.")
+        typer.echo(f"Accepted jobs are kept in {server.folder}; `make run` continues them.")
         return 1
     if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
         return 0
-    typer.echo(f"A process ended by itself (exit status {code}); everything is stopped.")
-    typer.echo("Accepted jobs are kept. The lines above say what happened; then `make run` again.")
+    typer.echo(f"A process ended by itself (exit status {code}), so everything was stopped.")
+    typer.echo("Accepted jobs are kept. See the lines above for the cause, then `make run` again.")
     return code or 1
 
 
 def _embedded_redis(settings: Settings, data_dir: Path) -> EmbeddedRedis | None:
-    """The server to start; None if the user has one, which must answer."""
+    """The server to start, or None if REDIS_URL names one. Raises `StartupError` if that one does
+    not answer."""
     if "redis_url" in settings.model_fields_set:
         _check_redis(settings)
         return None
@@ -128,7 +132,7 @@ def _announce(
             "access",
             f"{len(settings.api_keys)} API keys"
             if settings.api_keys
-            else "open to everyone who reaches the port; set API_KEYS to change that",
+            else "open to everyone who can reach the port; set API_KEYS to require a key",
         ),
     ]
     for name, text in lines:
@@ -141,7 +145,7 @@ def _check_port(host: str, port: int, name: str) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            hint = f"stop what uses it (another `make run`?), or set {name}"
+            hint = f"stop what uses it (another `make run`?), or set {name} to a free one"
             if name == "EMBEDDED_REDIS_PORT":
                 hint += f", or use that server with REDIS_URL=redis://127.0.0.1:{port}/0"
             raise StartupError(
@@ -153,16 +157,17 @@ def _check_redis(settings: Settings) -> None:
     client = connect(settings.redis_url, timeout_seconds=5)
     try:
         client.ping()
-    except (*UNAVAILABLE, Exception) as error:
+    except Exception as error:  # also of a broken certificate, a wrong password ...
         raise StartupError(
-            f"The Redis at REDIS_URL={settings.masked_redis_url()} does not answer: {error}"
+            f"The Redis at REDIS_URL={settings.masked_redis_url()} does not answer ({error}): "
+            "start it, or unset REDIS_URL to use the embedded one."
         ) from None
     finally:
         client.close()
 
 
 def _stored_password(data_dir: Path) -> str:
-    """Flower shows jobs and can stop workers; it never starts without a password."""
+    """The password of Flower, made at the first start: Flower shows jobs and can stop workers."""
     path = data_dir / "flower-password"
     if not path.exists():
         path.touch(mode=0o600)

@@ -1,5 +1,4 @@
-"""What `yolo-queue up` looks after while its services run: whether they are ready, Redis and its
-disk."""
+"""Watches the service while `yolo-queue up` runs it: readiness, Redis and the disk."""
 
 from __future__ import annotations
 
@@ -13,25 +12,25 @@ import urllib.request
 
 import typer
 
-from yolo_queue.server.disk_space import DiskRoom
+from yolo_queue.server.disk_space import DiskSpace
 from yolo_queue.server.embedded_redis import EmbeddedRedis
-from yolo_queue.server.services import hurry
+from yolo_queue.server.services import stop_quickly
 
 POLL_SECONDS = 0.25
 SYNC_SECONDS = 1
 
 
 class Watchdog(threading.Thread):
-    """Says when the service is ready and when its disk has little room, has Redis' file synced
-    every second, and ends the service when Redis dies under it."""
+    """Reports when the service is ready and when disk space is low, syncs Redis' file every second,
+    and stops the service if Redis dies."""
 
     def __init__(self, service_url: str, server: EmbeddedRedis | None) -> None:
         super().__init__(daemon=True)
         self._url = service_url + "/ready"
         self._server = server
-        self._room = DiskRoom(server.folder) if server else None
+        self._disk = DiskSpace(server.folder) if server else None
         self._stopped = threading.Event()
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self._synced_at = 0.0
         self.redis_died = False
 
@@ -44,27 +43,27 @@ class Watchdog(threading.Thread):
         while not self._stopped.wait(POLL_SECONDS):
             if self._server and not self._server.running():
                 self.redis_died = True
-                typer.echo(f"{self._server.ending()}; everything is being stopped.")
-                hurry()
+                typer.echo(f"{self._server.ending()}; stopping everything.")
+                stop_quickly()
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             if time.monotonic() - self._synced_at > SYNC_SECONDS:
-                self._look_after_the_disk()
+                self._sync_and_check_disk()
                 self._synced_at = time.monotonic()
             if not ready and (processes := self._ready_processes()):
                 ready = True
-                seconds = time.monotonic() - self._began
+                seconds = time.monotonic() - self._started_at
                 typer.echo(
                     f"Ready after {seconds:.1f} s: {processes} worker processes have their model."
                 )
 
-    def _look_after_the_disk(self) -> None:
-        if self._server and self._room:
+    def _sync_and_check_disk(self) -> None:
+        if self._server and self._disk:
             try:
                 self._server.sync()
-                warning = self._room.warning()
+                warning = self._disk.warning()
             except OSError as error:
-                warning = f"The disk of {self._server.folder} fails: {error}"
+                warning = f"Writing to {self._server.folder} fails; check its disk: {error}"
             if warning:
                 typer.echo(warning)
 
