@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -90,16 +91,19 @@ class Load:
         await asyncio.gather(*(look(shot) for shot in recent))
 
     async def _send_all(self) -> None:
-        unsent = iter(self.shots)
+        turn = self._turns()
 
-        async def send_in_turn() -> None:
-            for shot in unsent:
+        async def lane() -> None:
+            for shot in turn:
                 if self._plan.rate:
                     await asyncio.sleep(shot.index / self._plan.rate - self.now())
                 await self._send(shot)
 
-        uploads = min(self._plan.concurrency, len(self.shots))
-        await asyncio.gather(*(send_in_turn() for _ in range(uploads)))
+        await asyncio.gather(*(lane() for _ in range(min(self._plan.concurrency, len(self.shots)))))
+
+    def _turns(self) -> Iterator[Shot]:
+        """The shots in the order in which they are sent."""
+        yield from self.shots
 
     async def _send(self, shot: Shot) -> None:
         """Try until it is accepted, refused for good, or refused for too long."""
