@@ -13,7 +13,6 @@ import yaml
 from shared.settings import Settings
 from tests.support.compose import config
 from tests.support.stack import ROOT
-from yolo_queue.server.services import flower_command
 
 PROFILES = {
     "": {"secrets", "redis", "api", "worker", "flower"},
@@ -160,13 +159,6 @@ def test_no_default_password(everything: dict[str, Any]) -> None:
     assert {name for name, volumes in mounts.items() if "flower-secret" in volumes} == {"flower"}
     assert {name for name, volumes in mounts.items() if "grafana-secret" in volumes} == {"grafana"}
     assert mounts["prometheus"] == set()
-
-
-def test_flower_is_started_as_make_run_does(everything: dict[str, Any]) -> None:
-    service = everything["flower"]
-    ours = flower_command(Settings(host="0.0.0.0", flower_port=5555), Path("/var/lib/flower"))
-    assert service["command"] == ["python", *ours[1:]]
-    assert any(v["target"] == "/var/lib/flower" for v in service["volumes"])
 
 
 def test_commands_are_the_images_own(everything: dict[str, Any]) -> None:

@@ -91,10 +91,10 @@ class Load:
         await asyncio.gather(*(look(shot) for shot in recent))
 
     async def _send_all(self) -> None:
-        unsent = self._turns()
+        turn = self._turns()
 
         async def send_in_turn() -> None:
-            for shot in unsent:
+            for shot in turn:
                 if self._plan.rate:
                     await asyncio.sleep(shot.index / self._plan.rate - self.now())
                 await self._send(shot)
