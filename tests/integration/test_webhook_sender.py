@@ -10,7 +10,7 @@ import pytest
 from api import webhook_sender
 from api.webhook_sender import MAX_SENDS, MAX_SENDS_PER_HOST, MAX_SENDS_PER_OWNER
 from shared.job.gateway_store import GatewayStore
-from shared.job.keys import job_key
+from shared.job.keys import Keys
 from shared.settings import Settings
 from tests.support.receivers import SlowReceiver, receiver
 from tests.support.webhook_sending import ended, is_written, nothing_left, sending, stored, until
@@ -87,7 +87,7 @@ async def test_payloads_are_written_while_their_jobs_exist(
         tasks.append(await ended(gateway, slow.url("other.test")))
         for task_id in tasks:
             await until(lambda task_id=task_id: is_written(gateway, task_id), "it is written")
-        await gateway.redis.unlink(*(job_key("yolo", task_id) for task_id in tasks))
+        await gateway.redis.unlink(*(Keys("yolo").job(task_id) for task_id in tasks))
         assert slow.answered == 0
         slow.release()
         await until(lambda: slow.answered == number, "all of them arrive")

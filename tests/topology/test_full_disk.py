@@ -20,7 +20,7 @@ import redis
 
 from shared.errors import StoreUnavailable
 from shared.job.gateway_store import GatewayStore
-from shared.job.keys import image_key, job_key
+from shared.job.keys import Keys
 from shared.settings import Settings
 from tests.support.jobs import job
 from tests.support.machine import environment
@@ -106,7 +106,7 @@ def lost(server: EmbeddedRedis, accepted: list[str]) -> list[str]:
         return [
             task_id
             for task_id in accepted
-            if store.exists(job_key("yolo", task_id), image_key("yolo", task_id)) != 2
+            if store.exists(Keys("yolo").job(task_id), Keys("yolo").image(task_id)) != 2
         ]
 
 
