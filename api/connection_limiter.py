@@ -6,8 +6,8 @@ A connection is either answering a request or in one of four states, each with a
                           ├──────► UNREAD BODY ─► IDLE    (answered before its body had arrived)
                           └──────► CLOSING
 
-A state keeps its connections in the order in which they entered it. They all have the same timeout,
-so the late ones are at the front: one sweep a second looks there, and a request costs no timer.
+A state keeps its connections in the order of their entry, and all have the same timeout. So expired
+connections come first: one check a second replaces a timer for each request.
 
 api/http_protocol.py parses what arrives on a connection and calls the limiter.
 """

@@ -14,7 +14,7 @@ from shared.errors import ImageMissingInStore, JobError
 from shared.job.celery_result import failure_meta, success_meta
 from shared.job.record import Attempt, DetectParameters
 from shared.logs import about_task
-from worker.lost_attempt import end_lost_attempt
+from worker.abandoned_attempt import abandon_attempt
 from worker.model.detector import Prediction
 from worker.model.images import DecodedImage, decode, encode_jpeg, side_needed
 from worker.process.child import PoolProcess
@@ -65,11 +65,11 @@ def carry_out(
         log.info("failed: %s", error.code)
         raise
     except SoftTimeLimitExceeded as error:
-        give_up(process, attempt, "timeout")
+        abandon(process, attempt, "timeout")
         raise Ignore() from error
     except Exception as error:
         log.exception("unexpected error")
-        give_up(process, attempt, "internal")
+        abandon(process, attempt, "internal")
         raise Ignore() from error
     meta = success_meta(attempt.task_id, result, jpeg)
     with tracing.span("commit"):
@@ -92,9 +92,9 @@ def carry_out(
     return result
 
 
-def give_up(process: PoolProcess, attempt: Attempt, reason: str) -> None:
+def abandon(process: PoolProcess, attempt: Attempt, reason: str) -> None:
     """End an attempt without an outcome; `reason` is `timeout` or `internal`."""
-    held = end_lost_attempt(
+    held = abandon_attempt(
         process.store, process.row, attempt.task_id, reason, attempt=attempt.number
     )
     if not held:

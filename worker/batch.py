@@ -22,11 +22,11 @@ from shared.logs import about_task
 from shared.redis_access.client import UNAVAILABLE
 from worker.attempt import (
     Outcome,
+    abandon,
     carry_out,
     claim,
     decode_for,
     fetch,
-    give_up,
     outcome_of,
     run_alone,
 )
@@ -54,13 +54,13 @@ def run_in_batch(process: PoolProcess, task_id: str) -> dict[str, Any]:
                 return run_alone(process, attempt)
             return batch.run()
         except SoftTimeLimitExceeded as error:
-            batch.give_up("timeout", error)
+            batch.abandon("timeout", error)
             raise Ignore() from error
         except (JobError, Ignore):
             raise
         except Exception as error:
             log.exception("unexpected error")
-            batch.give_up("internal", error)
+            batch.abandon("internal", error)
             raise Ignore() from error
 
 
@@ -103,7 +103,7 @@ class Batch:
             # The jobs that wait lose nothing; jobs that were claimed unheard have leases.
             log.warning("no batch: Redis is unavailable (%s)", error)
             return
-        if found:  # named before anything else: if this process dies now, the parent returns them
+        if found:  # tell the parent first: if this process dies now, the parent queues them again
             self.members += map(_Member, found)
             others = [member.attempt.task_id for member in self.members[1:]]
             process.row.name_batch(first.task_id, others)
@@ -184,7 +184,7 @@ class Batch:
             self._process, member.attempt, decoded, prediction, member.begin, member.decode_seconds
         )
 
-    def give_up(self, reason: str, error: Exception) -> None:
+    def abandon(self, reason: str, error: Exception) -> None:
         """End the attempts that have no outcome yet; a commit of the last moment stays."""
         for member in self.members:
             if member.ended:
@@ -195,6 +195,6 @@ class Batch:
                 about_task(attempt.task_id),
                 tracing.attempt_span(attempt, member.begin),
             ):
-                give_up(self._process, attempt, reason)
+                abandon(self._process, attempt, reason)
                 raise Ignore() from error
         self._process.row.clear_batch()

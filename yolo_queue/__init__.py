@@ -25,9 +25,9 @@ from yolo_queue.client.errors import (
     Unreachable,
     WaitTimeout,
 )
+from yolo_queue.client.flows import Parameters
 from yolo_queue.client.image_source import ImageSource
 from yolo_queue.client.job_fields import Box, Detection, JobFields, Outcome
-from yolo_queue.client.requests import Parameters
 from yolo_queue.client.service_state import ModelState, QueueState, WorkerState
 from yolo_queue.client.sync_client import Client, Job
 

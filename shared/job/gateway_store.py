@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from shared.errors import IdempotencyConflict, StoreUnavailable
-from shared.job import images
+from shared.job import upload_storage
 from shared.job.celery_result import result_of
 from shared.job.keys import Keys, result_key
 from shared.job.message import first_message
@@ -45,7 +45,7 @@ class GatewayStore:
         self._lua = AsyncLuaScripts(
             self.redis,
             settings,
-            *("accept", "read", "queue", "cancel", "changes", "sweep", "recount"),
+            *("accept", "read", "queue", "cancel", "events", "sweep", "recount"),
         )
         self._queue_seen_at = -math.inf
         self._queue_seen: QueueState | None = None
@@ -68,8 +68,8 @@ class GatewayStore:
     async def admit(self, size: int) -> None:
         """Refuse before the body is read if the queue is full or Redis is short of memory.
 
-        `accept` decides; this only saves sending an upload in vain. `size`: bytes announced, 0 if
-        unknown.
+        An early check, to save the client a useless upload. `accept` decides. `size`: bytes
+        announced, 0 if unknown.
         """
         now = asyncio.get_running_loop().time()
         queue = self._queue_seen
@@ -114,15 +114,16 @@ class GatewayStore:
 
         Raises `QueueFull`, `IdempotencyConflict`, `StoreUnavailable`.
         """
-        storing = [images.storing(self.keys, j, self._settings.record_ttl_seconds) for j in jobs]
-        dropping = images.dropping(self.keys, [job.task_id for job in jobs])
+        ttl = self._settings.record_ttl_seconds
+        storing = [upload_storage.storing(self.keys, job, ttl) for job in jobs]
+        dropping = upload_storage.dropping(self.keys, [job.task_id for job in jobs])
         arguments = accept_arguments(jobs, self._settings)
         async with self._visit(writing_bytes=sum(len(job.image) for job in jobs)):
             try:
                 *_, reply = await self._lua.run_among("accept", before=storing, **arguments)
             except redis.OutOfMemoryError:
-                # Perhaps some uploads and no record; unless an earlier try, whose answer was lost,
-                # has made the record.
+                # Some uploads may be stored without a record: delete them, unless an earlier try,
+                # whose answer was lost, has made the record.
                 if not await self.redis.exists(self.keys.job(jobs[0].task_id)):
                     await self.redis.execute_command(*dropping)
                 raise
@@ -156,8 +157,7 @@ class GatewayStore:
         """End jobs that waited too long, or whose worker is lost and no other came. Returns whether
         there may be more of them."""
         async with self._visit():
-            _ended, more = await self._lua.run("sweep")
-        return bool(more)
+            return bool(await self._lua.run("sweep"))
 
     async def recount(self, every_seconds: float) -> list[str]:
         """Count again what waits and correct the totals, unless another gateway did so within
@@ -189,7 +189,7 @@ class GatewayStore:
     ) -> tuple[list[tuple[str, dict[str, str]]], JobRecord | None]:
         """A job's events (id, fields) after the event `after` ("" for all), and its record now."""
         async with self._visit():
-            entries, view = await self._lua.run("changes", id=task_id, after=after)
+            entries, view = await self._lua.run("events", id=task_id, after=after)
         events = [
             (
                 entry_id.decode(),

@@ -33,7 +33,7 @@ class QueueState:
     @classmethod
     def from_reply(cls, reply: Sequence[Any]) -> QueueState:
         """From what queue.lua returns."""
-        depth, in_flight, oldest_ms, ready, interval_us, stats, workers, dead, _now = reply
+        depth, in_flight, oldest_ms, ready, interval_us, stats, workers, dead = reply
         return cls(
             depth=depth,
             in_flight=in_flight,

@@ -26,7 +26,7 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
     """Cancelled before it was committed."""
     EXPIRED = "expired"
-    """Waited longer than `MAX_QUEUE_SECONDS`."""
+    """Waited longer than `MAX_QUEUE_SECONDS`, or lost its worker and no other came for as long."""
 
     @property
     def terminal(self) -> bool:

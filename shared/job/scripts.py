@@ -49,14 +49,27 @@ def _constants(settings: Settings) -> dict[str, int]:
     }
 
 
-class LuaScripts:
-    """Scripts of one service, blocking."""
+class _Scripts:
+    """Scripts of one service, and the commands that run them."""
 
     def __init__(self, client: Any, settings: Settings, *names: str) -> None:
         self._client, self._queue = client, settings.yolo_queue
         self._scripts = {
             name: client.register_script(script_text(name, settings)) for name in names
         }
+
+    def _pipeline(
+        self, name: str, before: Sequence[Command], after: Sequence[Command], arguments: object
+    ) -> Any:
+        pipe = self._client.pipeline(transaction=False)
+        call = ("EVALSHA", self._scripts[name].sha, 1, self._queue, json.dumps(arguments))
+        for command in (*before, call, *after):
+            pipe.execute_command(*command)
+        return pipe
+
+
+class LuaScripts(_Scripts):
+    """Blocking."""
 
     def run(self, name: str, **arguments: Any) -> Any:
         return self._scripts[name](keys=[self._queue], args=[json.dumps(arguments)])
@@ -67,34 +80,24 @@ class LuaScripts:
         *,
         before: Sequence[Command] = (),
         after: Sequence[Command] = (),
-        **arg: Any,
+        **arguments: Any,
     ) -> list[Any]:
         """Run a script and plain commands around it in one round trip; returns all replies.
 
         (redis-py's own scripts, in a pipeline, first ask the server whether it knows them.)
         """
-        script = self._scripts[name]
         while True:
-            pipe = self._client.pipeline(transaction=False)
-            for command in (*before, _call(script, self._queue, arg), *after):
-                pipe.execute_command(*command)
-            replies = pipe.execute(raise_on_error=False)
+            replies = self._pipeline(name, before, after, arguments).execute(raise_on_error=False)
             try:
                 raise_refusal(replies)
             except redis.exceptions.NoScriptError:  # the server was restarted
-                self._client.script_load(script.script)
+                self._client.script_load(self._scripts[name].script)
             else:
                 return list(replies)
 
 
-class AsyncLuaScripts:
-    """`LuaScripts` for asyncio."""
-
-    def __init__(self, client: redis.asyncio.Redis, settings: Settings, *names: str) -> None:
-        self._client, self._queue = client, settings.yolo_queue
-        self._scripts = {
-            name: client.register_script(script_text(name, settings)) for name in names
-        }
+class AsyncLuaScripts(_Scripts):
+    """For asyncio."""
 
     async def run(self, name: str, **arguments: Any) -> Any:
         return await self._scripts[name](keys=[self._queue], args=[json.dumps(arguments)])
@@ -105,21 +108,14 @@ class AsyncLuaScripts:
         *,
         before: Sequence[Command] = (),
         after: Sequence[Command] = (),
-        **arg: Any,
+        **arguments: Any,
     ) -> list[Any]:
-        script = self._scripts[name]
         while True:
-            pipe = self._client.pipeline(transaction=False)
-            for command in (*before, _call(script, self._queue, arg), *after):
-                pipe.execute_command(*command)
+            pipe = self._pipeline(name, before, after, arguments)
             replies = await pipe.execute(raise_on_error=False)
             try:
                 raise_refusal(replies)
             except redis.exceptions.NoScriptError:  # the server was restarted
-                await self._client.script_load(script.script)
+                await self._client.script_load(self._scripts[name].script)
             else:
-                return replies
-
-
-def _call(script: Any, queue: str, arguments: dict[str, Any]) -> Command:
-    return ("EVALSHA", script.sha, 1, queue, json.dumps(arguments))
+                return list(replies)

@@ -57,9 +57,10 @@ class WebhookOutbox:
         """Take a webhook that is due. It is due again after `lease_seconds` if nothing else is
         done.
 
-        A webhook at one of the `full` bounds waits until a later call says that a send has ended
-        there (`freed`: a bound for each send that ended), or for about a minute; a webhook that is
-        not written yet is taken all the same. None if there is nothing to take.
+        A webhook whose gateway, host or owner is at its limit (`full`) is parked. A send that ends
+        (`freed`: one limit for each) makes one parked webhook due again; so do some seconds
+        (gateway) or about a minute (host, owner). A webhook that is not written yet is taken all
+        the same. None if nothing is due.
         """
         found: Any = b"more"
         while found == b"more":

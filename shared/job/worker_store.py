@@ -16,7 +16,7 @@ from typing import Any
 import redis
 
 from shared.errors import AttemptsExhausted, JobError, UndeliverableMessage
-from shared.job import images
+from shared.job import upload_storage
 from shared.job.celery_result import failure_meta
 from shared.job.keys import Keys, result_key
 from shared.job.message import first_message, task_message
@@ -34,7 +34,7 @@ STAGED_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Jobs that a heartbeat found without a worker or a message, by what became of them."""
+    """How many lost jobs a heartbeat recovered, by outcome."""
 
     requeued: int = 0
     dead: int = 0
@@ -58,7 +58,7 @@ class WorkerStore:
             self.redis,
             settings,
             *("accept", "claim", "claim_more", "finish", "abandon"),
-            *("heartbeat", "leave", "republish", "bury_message", "purge"),
+            *("heartbeat", "worker_leave", "republish", "bury_message", "purge"),
         )
 
     def retrying(self, retry: Retry) -> WorkerStore:
@@ -72,7 +72,7 @@ class WorkerStore:
 
     def claim(self, task_id: str, worker: str) -> Attempt | str:
         """Start an attempt, or say why not: `unknown`, `running` (elsewhere) or `finished`."""
-        after = [images.fetching(self.keys, task_id)]
+        after = [upload_storage.fetching(self.keys, task_id)]
         (status, *rest), image = self._run_among("claim", after=after, id=task_id, worker=worker)
         return _attempt(rest[1], image) if status == b"claimed" else str(status.decode())
 
@@ -91,11 +91,11 @@ class WorkerStore:
     def accept(self, job: NewJob, *, adopt: bool = False) -> bool:
         """Store a job; False if the queue is full. `adopt`: Celery has delivered it already, with
         its image inline, so it needs no message and no room in the queue."""
-        storing = images.storing(self.keys, job, self._settings.record_ttl_seconds)
+        storing = upload_storage.storing(self.keys, job, self._settings.record_ttl_seconds)
         arguments = accept_arguments([job], self._settings, adopt=adopt)
         _, (status, _) = self._run_among("accept", before=[storing], **arguments)
         if status != b"accepted":
-            self._execute(*images.dropping(self.keys, [job.task_id]))
+            self._execute(*upload_storage.dropping(self.keys, [job.task_id]))
         return bool(status == b"accepted")
 
     def refuse(self, task_id: str, error: JobError) -> None:
@@ -110,7 +110,7 @@ class WorkerStore:
 
     def image(self, task_id: str) -> bytes | None:
         """The upload as it came, or None if it is gone."""
-        value = self._execute(*images.fetching(self.keys, task_id))
+        value = self._execute(*upload_storage.fetching(self.keys, task_id))
         return value if isinstance(value, bytes) else None
 
     def complete(self, attempt: Attempt, celery_meta: bytes) -> bool:
@@ -188,7 +188,7 @@ class WorkerStore:
 
     def leave(self, worker: str) -> None:
         """Take the worker off the list at once, rather than after three missed heartbeats."""
-        self._run("leave", worker=worker)
+        self._run("worker_leave", worker=worker)
 
     # -- dead letters ---------------------------------------------------------------------------
 

@@ -108,10 +108,10 @@ def _node(text: str) -> tuple[str, int]:
 
 
 def _options(url: str) -> dict[str, Any]:
-    from redis.connection import parse_url
+    from redis import ConnectionPool
 
     try:
-        return dict(parse_url(url))  # type: ignore[no-untyped-call]
+        return dict(ConnectionPool.from_url(url).connection_kwargs)
     except ValueError as error:
         # urllib's message for a bad port quotes the text, which may be half a password.
         if "port" in str(error).lower():

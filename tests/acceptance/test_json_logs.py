@@ -94,7 +94,7 @@ def test_every_line_is_json_and_knows_its_job(logging_stack: Stack) -> None:
     assert messages["raise"].count("unexpected error") == 3
     assert all("RuntimeError: poison" in line["exception"] for line in told["raise"]
                if line["message"] == "unexpected error")  # fmt: skip
-    assert "attempt lost (worker_lost): requeued" in messages["killed"]
+    assert "attempt abandoned (worker_lost): requeued" in messages["killed"]
     assert "WorkerLostError" in messages["killed"]
     # No line about a job without its id.
     for line in worker:

@@ -152,7 +152,9 @@ def test_a_killed_process_gives_back_its_batch_and_the_culprit_is_found(
     assert counted() == (before[0] + 1, before[1] + 3)
     log = batching.log("worker-w").read_text()
     for task_id in ids:
-        assert f"attempt lost (worker_lost): requeued [{task_id}]" in log, "by the parent, at once"
+        assert f"attempt abandoned (worker_lost): requeued [{task_id}]" in log, (
+            "by the parent, at once"
+        )
         lost, queued = (store.xrange(f"yolo:events:{task_id}")[at][0] for at in (1, 2))
         assert int(queued.split(b"-")[0]) - int(lost.split(b"-")[0]) < 5000  # ms
 

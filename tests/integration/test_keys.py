@@ -80,7 +80,7 @@ async def test_every_key_is_in_the_table(settings: Settings) -> None:
 
 def test_python_and_the_scripts_agree_on_names(settings: Settings, store: WorkerStore) -> None:
     """Asked of the scripts themselves: what common.lua builds for an id and a lane."""
-    script = script_text("leave", settings).replace("sum_ready_processes()\nreturn 1", "")
+    script = script_text("worker_leave", settings).replace("sum_ready_processes()\nreturn 1", "")
     built = store.redis.eval(
         script + "return {job_key('i'), image_key('i'), dead_image_key('i'), result_key('i'),"
         " list_key(0), list_key(3), tostring(LANES), tostring(MAX_BATCHED_ID_BYTES)}",

@@ -100,3 +100,19 @@ def test_the_detector_finds_what_ultralytics_finds() -> None:
     for a, b in zip(ours, theirs, strict=True):
         assert abs(a["confidence"] - b["confidence"]) < 1e-4
         np.testing.assert_allclose(list(a["box"].values()), list(b["box"].values()), atol=0.01)
+
+
+@pytest.mark.parametrize("change", ["gone", "another signature"])
+def test_a_pytorch_without_the_operation_serves_as_it_comes(
+    monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    import torch
+
+    network, as_it_comes = fused("yolov8n.yaml"), fused("yolov8n.yaml")
+    if change == "gone":
+        monkeypatch.delattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
+    else:
+        monkeypatch.setattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", lambda weight: weight)
+    assert not prepare_convolutions(network)
+    for ours, theirs in zip(run(network, SHAPES[0]), run(as_it_comes, SHAPES[0]), strict=True):
+        assert torch.equal(ours, theirs)

@@ -15,8 +15,8 @@ from PIL import Image
 
 import yolo_queue
 from yolo_queue.client.errors import from_answer, retry_after_seconds
+from yolo_queue.client.flows import Call, Pause, Requests, pause_before_retry
 from yolo_queue.client.image_source import encoded
-from yolo_queue.client.requests import Call, Pause, Requests, pause_before_retry
 
 Answer = httpx.Response | httpx.TransportError
 ACCEPTED = httpx.Response(201, json={"task_id": "t", "status": "queued", "attempts": 0})

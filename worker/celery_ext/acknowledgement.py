@@ -1,4 +1,4 @@
-"""Acknowledges messages: tells Redis that a message is done, without a job waiting for it."""
+"""Acknowledges messages in batches, so that the next job does not wait for Redis."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ ACK_SECONDS = 0.05
 class QoS(kombu_redis.QoS):  # type: ignore[misc]
     """Sends acknowledgements in the same round trip as the next delivery.
 
-    Kombu waits for Redis twice between two jobs, each time with a client made for the purpose,
-    while a pool process is idle. If the worker dies before Redis is told, the message is delivered
+    Kombu by itself makes two more round trips between two jobs, each with a new client, while a
+    pool process is idle. If the worker dies before Redis is told, the message is delivered
     again after the visibility timeout, and is dropped then: its job has ended.
     """
 
@@ -29,9 +29,8 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         self._client: Any = None
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note that a message was delivered. Work goes on while Redis is full, since work is what
-        makes room: a message of which Redis keeps no copy is sent again if it is lost
-        (heartbeat.lua)."""
+        """Note a delivered message. If Redis is full, the job runs all the same: a job that ends
+        frees memory. If its message is lost, heartbeat.lua sends a new one."""
         try:
             super().append(message, delivery_tag)
         except redis.OutOfMemoryError:
@@ -50,7 +49,7 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
     def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:
         """Kombu's next commands, with the acknowledgements that wait in front of them."""
         if self._client is None:
-            self._client = self.channel._create_client()
+            self._client = self.channel.Client(connection_pool=self.channel.pool)
         with super().pipe_or_acquire(pipe, client or self._client) as commands:
             if not self._acked or pipe is not None:
                 yield commands

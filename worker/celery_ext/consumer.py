@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from celery.worker.consumer import Consumer
-from kombu.asynchronous import set_event_loop
 from kombu.log import get_logger
 
 from worker.celery_ext.undeliverable import fault_of, keep, text_of
@@ -30,12 +29,6 @@ waits for Redis each time: that was 40 % of the parent's work."""
 
 class JobConsumer(Consumer):  # type: ignore[misc]
     _events_due = False
-
-    def connect(self) -> Any:
-        # After a lost connection Celery resets the event loop, and kombu forgets which one it was.
-        # Acknowledgements would then be written at once, each in a round trip of its own.
-        set_event_loop(self.hub)
-        return super().connect()
 
     def ensure_connected(self, conn: Any) -> Any:
         conn.ensure_connection = partial(

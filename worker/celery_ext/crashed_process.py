@@ -15,8 +15,8 @@ from celery.concurrency import asynpool, prefork
 from celery.worker.request import Request
 
 from shared.logs import about_task
+from worker.abandoned_attempt import abandon_attempt
 from worker.celery_ext import heartbeat
-from worker.lost_attempt import end_lost_attempt
 from worker.process.parent import parent
 from worker.process.shared_memory import BATCH_ATTEMPT
 
@@ -31,20 +31,16 @@ class AsynPool(asynpool.AsynPool):  # type: ignore[misc]
     def _event_process_exit(self, hub: Any, proc: Any) -> None:
         """A process closes its files a moment before it can be waited for. If Celery asks in
         between, the process still counts as alive, and Celery asks again only at its next round, up
-        to 5 s later."""
-        before = set(self._pool)
-        super()._event_process_exit(hub, proc)
-        self._log_exits(before)
-        hub.call_later(REAP_SECONDS, self._reap)
+        to 5 s later. So ask until it is gone."""
+        self._untrack_child_process(proc, hub)
+        self._reap(hub, proc)
 
-    def _reap(self) -> None:
-        before = set(self._pool)
+    def _reap(self, hub: Any, proc: Any) -> None:
         self.maintain_pool()
-        self._log_exits(before)
-
-    def _log_exits(self, before: set[Any]) -> None:
-        for process in before - set(self._pool):
-            log.warning("pool process %s has ended; another one takes its place", process.pid)
+        if proc in self._pool:
+            hub.call_later(REAP_SECONDS, self._reap, hub, proc)
+        else:
+            log.warning("pool process %s has ended; another one takes its place", proc.pid)
 
 
 class TaskPool(prefork.TaskPool):  # type: ignore[misc]
@@ -67,7 +63,7 @@ class JobRequest(Request):  # type: ignore[misc]
         with about_task(self.id):
             super().on_timeout(soft, timeout)
             if not soft:
-                self._end_attempts("timeout")
+                self._abandon_attempts("timeout")
 
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
@@ -77,15 +73,15 @@ class JobRequest(Request):  # type: ignore[misc]
             error = getattr(exc_info.exception, "exc", exc_info.exception)
             # SystemExit is how billiard reports a process that left in the middle of a job.
             if isinstance(error, WorkerLostError | SystemExit):
-                self._end_attempts("worker_lost")
+                self._abandon_attempts("worker_lost")
 
-    def _end_attempts(self, reason: str) -> None:
+    def _abandon_attempts(self, reason: str) -> None:
         """Of the job that Celery knows of, and of those that shared its forward pass."""
         store, worker = heartbeat.parent_store(), parent()
         if store is None:
             return
         row = worker.memory.parent_row
-        end_lost_attempt(store, row, self.id, reason, worker=worker.name)
+        abandon_attempt(store, row, self.id, reason, worker=worker.name)
         for other in worker.memory.batched_with([self.id]):
             with about_task(other):
-                end_lost_attempt(store, row, other, reason, attempt=BATCH_ATTEMPT)
+                abandon_attempt(store, row, other, reason, attempt=BATCH_ATTEMPT)

@@ -7,7 +7,6 @@ one, so lost jobs are recovered as long as one worker is alive.
 
 from __future__ import annotations
 
-import heapq
 import logging
 import os
 import threading
@@ -21,6 +20,7 @@ from celery import bootsteps
 from celery.signals import worker_shutdown
 from celery.worker import state
 from kombu import Consumer, Exchange, Producer, Queue
+from kombu.asynchronous import set_event_loop
 
 from shared.job.keys import HEARTBEAT_SECONDS
 from shared.job.worker_store import WorkerStore
@@ -59,14 +59,15 @@ def forget_cancelled(timer: Any) -> None:
     Celery starts a timer for each job's time limit and cancels it when the job ends. Kombu keeps a
     cancelled entry, and what it refers to, until its time would have come: half a KB a job.
     """
-    queue = timer._queue  # changed in place: the event loop iterates over this very list
-    queue[:] = [event for event in queue if not event.entry.canceled]
-    heapq.heapify(queue)
+    live = [event for event in timer.queue if not event.entry.cancelled]
+    timer.clear()
+    for event in live:
+        timer.enter_at(event.entry, event.eta, event.priority)
 
 
 class _LastHeartbeats(threading.Thread):
-    """Keeps the leases of the jobs that a stopping worker still finishes. Celery's event loop,
-    which has the heartbeat before, does not run any more."""
+    """Keeps the leases of the jobs that a stopping worker still finishes. Until then the heartbeat
+    ran on Celery's event loop, which has stopped by now."""
 
     def __init__(self, store: WorkerStore, jobs: list[str]) -> None:
         super().__init__(daemon=True, name="last heartbeats")
@@ -113,6 +114,9 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
         if _store is None:
             # Short, since it blocks the event loop: a heartbeat that fails is followed by another.
             _store = WorkerStore(consumer.app.settings, timeout_seconds=1.5)
+        # After a lost connection Celery resets the event loop, and kombu forgets which one it was.
+        # Acknowledgements would then be written at once, each in a round trip of its own.
+        set_event_loop(consumer.hub)
         self._consume_probes(consumer, _store.keys.probe(parent().name))
         self._beat(consumer)
         self._timer = consumer.timer.call_repeatedly(HEARTBEAT_SECONDS, self._beat, (consumer,))
@@ -179,7 +183,7 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
             )
 
     def _report(self, consumer: Any, busy_processes: int, jobs: int) -> dict[str, Any]:
-        live = {process.pid for process in consumer.pool._pool._pool}
+        live = set(consumer.pool.info["processes"])
         loaded = len(live & parent().memory.loaded_pids())
         idle_seconds = time.monotonic() - self._probed_at
         consuming = busy_processes >= loaded or idle_seconds < CONSUMING_SECONDS

@@ -79,7 +79,8 @@ def predictor_without_network(path: Path, metadata: dict[str, Any]) -> Any:
     from ultralytics.utils.nms import TorchNMS
 
     TorchNMS.nms = staticmethod(torchvision_nms())
-    predictor_class = YOLO(path, task=metadata["task"], verbose=False)._smart_load("predictor")
+    model = YOLO(path, task=metadata["task"], verbose=False)
+    predictor_class = model.task_map[metadata["task"]]["predictor"]
     # The arguments that `YOLO.predict` sets. Without `rect`, every picture is padded to a square.
     as_predict = {"mode": "predict", "rect": True, "batch": 1, "save": False, "verbose": False}
     predictor = predictor_class(overrides={"task": metadata["task"], **as_predict})

@@ -39,13 +39,18 @@ def prepare_convolutions(network: Any) -> bool:
     if not (
         torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
         and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in network.parameters())
     ):
         return False
     picture = torch.rand((1, 3, 480, 640), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         shapes, expected = _run_and_watch(network, picture)
-        replacements = list(_replacements(network, shapes))
+        try:
+            replacements = list(_replacements(network, shapes))
+        except (RuntimeError, TypeError) as error:  # another signature
+            log.warning("serving without prepared convolutions: %s", error)
+            return False
         before = [(r.module, vars(r.module).get("forward")) for r in replacements]
         weights = [(r.convolution, r.convolution.weight) for r in replacements]
         for each in replacements:
@@ -59,7 +64,7 @@ def prepare_convolutions(network: Any) -> bool:
                 for a, b in zip(given, expected, strict=True)
             )
             trouble = "" if same else "the network's outputs differ with them"
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             trouble = str(error).strip().partition("\n")[0]
     if trouble:
         for module, forward in before:

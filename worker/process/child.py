@@ -81,7 +81,7 @@ def _load_detector(settings: Settings, index: int) -> Detector:
     memory = parent().memory
     if not memory.loaded_pids():
         memory.load_error = message
-        signal.pause()  # leaving now would only bring a replacement that fails, too
+        signal.pause()  # a replacement would fail the same way; the parent stops the worker
     log.error(
         "this pool process cannot load the model that others of its worker have: %s. Another one "
         "tries in %d s",
@@ -93,11 +93,11 @@ def _load_detector(settings: Settings, index: int) -> Detector:
 
 
 def _describe_model(store: WorkerStore, detector: Detector) -> None:
-    """Tell gateways which model is served; later if Redis is away now. A process that waited here
-    could neither take its first job nor be told to stop.
+    """Tell gateways which model is served; in the background if Redis is away now, since a process
+    that waits here can neither take a job nor be told to stop.
 
-    Claiming a job that does not exist does nothing, but the first real job then finds the
-    connection open, and the server knows the script.
+    Claiming a job that does not exist also opens the connection and loads the script, so that the
+    first real job finds both.
     """
     nobody = str(uuid4())  # a producer may call its job anything
 

@@ -1,4 +1,4 @@
-"""Owns the number of CPU cores this process may really use: affinity and cgroup quota count."""
+"""Counts the CPU cores that this process may use: affinity mask and cgroup quota."""
 
 from __future__ import annotations
 

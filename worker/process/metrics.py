@@ -1,10 +1,8 @@
 """Serves a worker's `/metrics` from its parent: what its pool processes counted.
 
-The server is a thread of the parent, and the parent forks a new pool process when one dies. That
-is safe here because nothing that the thread may hold at that moment is used in a child: it reads
-shared memory and a report, formats text and writes to its own sockets. It imports nothing while it
-serves, so it never holds an import lock; the locks of logging, of the interpreter and of the C
-library's allocator are made fresh by the fork itself. A child only has to let go of the port.
+The server is a thread of the parent, and the parent forks when a pool process has died. That is
+safe: the thread imports nothing while it serves, so it holds no import lock; the fork itself resets
+the locks of logging, the interpreter and the allocator; and a child only has to close the port.
 """
 
 from __future__ import annotations

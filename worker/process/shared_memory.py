@@ -8,10 +8,10 @@ A row may change while the parent reads it. That does no harm:
 
 - Counters are 64-bit floats, exact up to 2^53 and written in one piece. A histogram's count is
   taken from its buckets, so that the two always agree.
-- If the parent misses a job of a batch, that job is renewed at the next heartbeat or, if its
-  process has just died, freed by its lease. If it reads a job too many, that job has ended, or it
-  runs in another process of this worker, which renews it as well. A job is given back by its first
-  attempt, so neither an outcome nor a later attempt is touched. Half of an id is no job's.
+- A job id that the parent misses is renewed at the next heartbeat, or its lease expires.
+- A job id that is out of date names a job that has ended or runs elsewhere. Ending its attempt 1
+  changes neither an outcome nor a later attempt.
+- An id that is half written matches no job.
 """
 
 from __future__ import annotations

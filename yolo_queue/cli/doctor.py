@@ -38,11 +38,11 @@ def _check_redis() -> list[Finding]:
     if find_spec("yolo_queue.server") is None:
         typer.echo("Redis is not checked: that needs a checkout of the server.")
         return []
-    from yolo_queue.server import redis_checks
+    from yolo_queue.server import doctor_redis
 
     try:
-        return list(redis_checks.check_redis())
-    except redis_checks.InvalidSettings as error:
+        return list(doctor_redis.check_redis())
+    except doctor_redis.InvalidSettings as error:
         raise fail(error.message) from None
 
 

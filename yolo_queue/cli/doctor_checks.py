@@ -1,6 +1,6 @@
 """Checks this machine and a service for `yolo-queue doctor`.
 
-The checks of Redis are in yolo_queue/server/redis_checks.py, since they need the server's settings.
+The checks of Redis are in yolo_queue/server/doctor_redis.py, since they need the server's settings.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from yolo_queue import ApiError, AsyncClient, AsyncJob, JobNotFound, Parameters
 from yolo_queue.cli.stress_account import Sample, Shot
 from yolo_queue.cli.stress_images import Supply
-from yolo_queue.client.requests import pause_before_retry
+from yolo_queue.client.flows import pause_before_retry
 
 WAITERS = 256
 """Jobs waited for at once, the oldest first, as the queue serves them."""

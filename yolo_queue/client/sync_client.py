@@ -1,4 +1,4 @@
-"""The synchronous client: runs the flows of `yolo_queue/client/requests.py` on httpx."""
+"""The synchronous client: runs the flows of `yolo_queue/client/flows.py` on httpx."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import httpx
 
 from yolo_queue.client import transport
 from yolo_queue.client.errors import ApiError
+from yolo_queue.client.flows import Call, Flow, Parameters, Requests
 from yolo_queue.client.image_source import ImageSource, encoded
 from yolo_queue.client.job_fields import JobFields, Outcome
-from yolo_queue.client.requests import Call, Flow, Parameters, Requests
 from yolo_queue.client.service_state import ModelState, QueueState
 
 T = TypeVar("T")

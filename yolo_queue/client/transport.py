@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from yolo_queue.client.requests import Call
+from yolo_queue.client.flows import Call
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 ANSWER_SECONDS = 30.0

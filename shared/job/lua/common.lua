@@ -18,7 +18,7 @@ local function webhook_key(id) return P .. ':webhook:' .. id end
 local function stat(name) return tonumber(redis.call('HGET', P .. ':stats', name) or '0') or 0 end
 local function count(name, by) redis.call('HINCRBY', P .. ':stats', name, by or 1) end
 
--- Uploads: the scripts' side of images.py.
+-- Uploads: the scripts' side of upload_storage.py.
 local function image_key(id) return P .. ':image:' .. id end
 local function dead_image_key(id) return P .. ':dead-image:' .. id end
 local function has_image(id) return redis.call('EXISTS', image_key(id)) == 1 end
@@ -43,16 +43,13 @@ local function announce(id, state, ttl, ...)
   redis.call('PUBLISH', P .. ':changes', id .. ' ' .. state)
 end
 
--- What a queued job adds to the totals is kept in `owed` as `bytes owner`, besides its record: if the
--- record is lost, its part of the totals must still be subtracted.
+-- `owed` keeps each queued job's share of the totals as `bytes owner`, to subtract when it leaves the
+-- queue. The record has both, too, but it may be lost.
 local function leave_queue(id, lane)
   if redis.call('ZREM', lane_key(lane), id) == 0 then return end
   local bytes, owner = string.match(redis.call('HGET', P .. ':owed', id) or '', '^(%d+) (.*)$')
   redis.call('HDEL', P .. ':owed', id)
-  if not bytes then  -- accepted by a gateway of an earlier version
-    bytes, owner = unpack(redis.call('HMGET', job_key(id), 'bytes', 'owner'))
-    if not bytes then return end  -- recount.lua corrects the totals
-  end
+  if not bytes then return end  -- somebody deleted it; recount.lua corrects the totals
   count('queued_bytes', -bytes)
   local left = redis.call('HINCRBY', P .. ':clients', owner .. '|jobs', -1)
   if left <= 0 then
@@ -129,8 +126,8 @@ local function position_of(id, lane)
   return position
 end
 
--- A job leaves the queue or the workers for good. Its result, if any, is under its key by now: it gets
--- there in the same step as the state, so neither is seen without the other.
+-- End a job. The caller has stored its result, if any, in this same script, so that neither state nor
+-- result is seen without the other.
 local function close(id, state, ...)
   local key, result = job_key(id), result_key(id)
   drop_image(id)

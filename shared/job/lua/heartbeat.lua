@@ -4,8 +4,8 @@
 -- Returns {lost, vanished}: ids with attempt whose lease ran out; ids whose message is gone.
 local worker = arg.worker
 
--- Redis refuses no memory to a script that has begun to write, and this one must not be refused: if
--- one worker's heartbeat got through and another's did not, the other would lose healthy jobs.
+-- Write something harmless first: Redis checks its memory limit only before a script's first write. If
+-- this heartbeat were refused, the worker would lose its leases and so its healthy jobs.
 redis.call('ZREM', P .. ':leases', '')
 
 for _, id in ipairs(arg.running) do
@@ -41,9 +41,9 @@ end
 
 expire_overdue()
 
--- A message can vanish between the broker and a worker that dies. A lane is first in, first out:
--- a job that is still queued when later ones have been taken, or when the lane's list is empty,
--- and is still so a lease later, has no message. A second message would do no harm.
+-- A message can vanish between the broker and a worker that dies. A lane is first in, first out. So a
+-- queued job has lost its message if a later job of its lane was taken, or the lane's list is empty,
+-- and this is still so after LEASE_MS. A second message would do no harm.
 local vanished = {}
 for lane = 0, LANES - 1 do
   if redis.call('ZCARD', lane_key(lane)) > 0 then

@@ -7,4 +7,4 @@ for lane = 0, LANES - 1 do
 end
 return {queued_jobs(), redis.call('ZCARD', P .. ':leases'), tostring(oldest), ready_processes(),
   tostring(drain_interval_us()), redis.call('HGETALL', P .. ':stats'),
-  redis.call('HGETALL', P .. ':workers'), redis.call('ZCARD', P .. ':dead'), tostring(now)}
+  redis.call('HGETALL', P .. ':workers'), redis.call('ZCARD', P .. ':dead')}

@@ -1,6 +1,6 @@
 -- End jobs that nobody will work on: jobs that have waited too long, and jobs whose worker was lost
 -- when no other came for as long. A gateway runs it each second, so it works without any worker.
--- No argument. Returns {how many jobs ended, 1 if there may be more}.
+-- No argument. Returns 1 if there may be more of them.
 local GRACE_MS = 60000 -- for workers to renew their leases once Redis is back
 
 local ended = expire_overdue()
@@ -19,4 +19,4 @@ if now >= stat('orphans_from_ms') then
     ended = ended + 1
   end
 end
-return {ended, ended >= SWEPT_AT_ONCE and 1 or 0}
+return ended >= SWEPT_AT_ONCE and 1 or 0

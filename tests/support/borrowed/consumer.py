@@ -30,8 +30,6 @@ BORROWED = [
         "after a lost connection Celery resets the loop; our consumer names it to kombu again",
         [
             Name(LOOP, says="hub.reset()"),
-            Name(f"{CONSUMER}.connect", takes=""),
-            Name("celery.worker.consumer.connection:Connection.start", says="c.connect()"),
             Name(f"{CONSUMER}.__init__", says="self.hub = hub"),
         ],
     ),
@@ -108,10 +106,9 @@ BORROWED = [
         "worker/celery_ext",
         "a cancelled timer stays for its whole time limit, half a KB a job, if we do not remove it",
         [
-            Name(f"{TIMER}:Timer.__init__", says="self._queue = []"),
-            Name(f"{TIMER}:Timer.__iter__", says="queue = self._queue"),
             Name(f"{TIMER}:scheduled._fields", holds=("eta", "priority", "entry").__eq__),
-            Name(f"{TIMER}:Entry.canceled"),
+            Name(f"{TIMER}:Timer.enter_at", takes="entry eta priority ..."),
+            Name(f"{TIMER}:Entry.cancelled"),
         ],
     ),
     Borrowed(

@@ -39,7 +39,7 @@ def has_swagger_ui(package: Any) -> bool:
 BORROWED = [
     Borrowed(
         "uvicorn",
-        "api/guarded_protocol.py",
+        "api/http_protocol.py",
         "a request that is refused is answered in its turn, by an application of our own",
         [
             Name(f"{PROTOCOL}.on_headers_complete", takes=""),
@@ -50,7 +50,7 @@ BORROWED = [
     ),
     Borrowed(
         "uvicorn",
-        "api/guarded_protocol.py",
+        "api/http_protocol.py",
         "a request's head is measured, also where it came with what was before it",
         [
             Name(f"{PROTOCOL}.on_message_begin", takes=""),
@@ -61,7 +61,7 @@ BORROWED = [
     ),
     Borrowed(
         "uvicorn",
-        "api/guarded_protocol.py",
+        "api/http_protocol.py",
         "it knows whether a request is being answered, and closes the connection afterwards",
         [
             Name(f"{PROTOCOL}.__init__", says="self.cycle: RequestResponseCycle = None"),
@@ -75,13 +75,13 @@ BORROWED = [
     ),
     Borrowed(
         "uvicorn",
-        "api/guarded_protocol.py",
+        "api/http_protocol.py",
         "requests that wait behind another one are bounded; each is held in memory",
         [Name(f"{PROTOCOL}.on_headers_complete", says="self.pipeline.appendleft(")],
     ),
     Borrowed(
         "httptools",
-        "api/guarded_protocol.py",
+        "api/http_protocol.py",
         "an error in a callback stops the parser, and with it a flood of pipelined requests",
         [
             Name("httptools:HttpRequestParser", holds=stops_at_an_error_in_a_callback),
@@ -89,7 +89,7 @@ BORROWED = [
     ),
     Borrowed(
         "uvicorn",
-        "api/guarded_protocol.py",
+        "api/http_protocol.py",
         "a client that is behind with reading is not counted as one that sends nothing",
         [
             Name(f"{PROTOCOL}.connection_made", takes="transport"),
@@ -103,7 +103,7 @@ BORROWED = [
     ),
     Borrowed(
         "uvicorn",
-        "api/guarded_protocol.py",
+        "api/http_protocol.py",
         "what is not HTTP and what asks for a WebSocket is answered and closed as all else is",
         [
             Name(f"{PROTOCOL}.send_400_response", takes="msg"),
@@ -114,7 +114,7 @@ BORROWED = [
     ),
     Borrowed(
         "uvicorn",
-        "api/draining.py",
+        "api/stop_signals.py",
         "the gateway's own handler comes before uvicorn's, which is set before the lifespan",
         [
             Name(
@@ -128,7 +128,7 @@ BORROWED = [
     ),
     Borrowed(
         "starlette",
-        "api/guarded_protocol.py",
+        "api/http_protocol.py",
         "a refusal is written without an application",
         [
             Name(
@@ -176,7 +176,7 @@ BORROWED = [
     ),
     Borrowed(
         "httpcore",
-        "api/webhook_post.py",
+        "api/webhook_client.py",
         "a webhook's connection is closed even if its TLS handshake is cancelled",
         [
             Name(f"{CONNECTION}:AsyncHTTPConnection._connect", says='Trace("connect_tcp"'),
@@ -187,7 +187,7 @@ BORROWED = [
     ),
     Borrowed(
         "httpcore",
-        "api/webhook_post.py",
+        "api/webhook_client.py",
         "a webhook goes to the address that was checked, and TLS still asks for the host's name",
         [
             Name(

@@ -67,7 +67,7 @@ BORROWED = [
         "worker/model",
         "a predictor without a network does what comes before and after OpenVINO's",
         [
-            Name(f"{MODEL}._smart_load", takes="key"),
+            Name("ultralytics:YOLO.task_map"),
             Name(PREDICTOR, takes="overrides ..."),
             Name(f"{PREDICTOR}.pre_transform", says="and self.args.rect"),
             Name(f"{PREDICTOR}.pre_transform", says='getattr(self.model, "dynamic", False)'),

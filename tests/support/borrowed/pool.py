@@ -19,6 +19,8 @@ BORROWED = [
         [
             Name(f"{ASYNPOOL}._event_process_exit", takes="hub proc"),
             Name(f"{ASYNPOOL}._track_child_process", says="self._event_process_exit"),
+            Name(f"{ASYNPOOL}._event_process_exit", says="self._untrack_child_process(proc, hub)"),
+            Name(f"{ASYNPOOL}._event_process_exit", says="self.maintain_pool()"),
             Name(f"{ASYNPOOL}.maintain_pool", takes=""),
             Name(f"{PREFORK}.on_start", says="else self.Pool"),
         ],

@@ -17,11 +17,6 @@ def shares_its_errors(parser: Any) -> bool:
     return parser.EXCEPTION_CLASSES is redis.connection.DefaultParser.EXCEPTION_CLASSES
 
 
-def is_taken_apart(parse_url: Any) -> bool:
-    expected = {"host": "h", "port": 1, "db": 2, "username": "u", "password": "p@"}
-    return bool(parse_url("redis://u:p%40@h:1/2") == expected)
-
-
 def leaves_waiting_to_others(pool: Any) -> bool:
     """Whether Sentinel's pool hands connections out as the class behind it does."""
     return "get_connection" not in vars(pool)
@@ -41,12 +36,6 @@ BORROWED = [
             Name("redis._parsers:_AsyncRESP3Parser", holds=shares_its_errors),
             Name("redis._parsers:_RESP3Parser", holds=shares_its_errors),
         ],
-    ),
-    Borrowed(
-        "redis",
-        "shared/redis_access",
-        "a Redis URL means to us what it means to redis-py",
-        [Name("redis.connection:parse_url", takes="url", holds=is_taken_apart)],
     ),
     Borrowed(
         "redis",

@@ -1,6 +1,6 @@
 """Where uploads are kept: as one string each, beside the job's record.
 
-The one seam through which uploads are stored and fetched. `storing` and `fetching` are commands, so
+All access to stored uploads goes through here. `storing` and `fetching` are commands, so
 that an upload travels in the same round trip as its job's script; the scripts delete an upload when
 its job ends, or keep it as a dead letter's (`drop_image`, `keep_dead_image` in lua/common.lua).
 """
@@ -13,7 +13,8 @@ from shared.job.scripts import Command
 
 
 def storing(keys: Keys, job: NewJob, ttl_seconds: int) -> Command:
-    """The upload of a job that is about to be accepted; its time to live removes what never is."""
+    """Store the upload of a job that is about to be accepted. Its time to live removes uploads that
+    are never accepted."""
     return ("SET", keys.image(job.task_id), job.image, "EX", ttl_seconds)
 
 

@@ -1,4 +1,4 @@
-"""Ends an attempt that brought no outcome: the job is queued again or becomes a dead letter."""
+"""Abandons an attempt that brought no outcome: its job is queued again or becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.process.shared_memory import ProcessRow
 log = logging.getLogger("yolo_queue.worker")
 
 
-def end_lost_attempt(
+def abandon_attempt(
     store: WorkerStore,
     row: ProcessRow,
     task_id: str,
@@ -28,7 +28,7 @@ def end_lost_attempt(
         outcome = store.abandon(task_id, reason, attempt=attempt, worker=worker)
     except UNAVAILABLE:
         outcome = "Redis is unavailable, so its lease will run out"
-    log.warning("attempt lost (%s): %s", reason, outcome)
+    log.warning("attempt abandoned (%s): %s", reason, outcome)
     if outcome == "stale":
         return False
     row.count_end(reason)
