@@ -36,7 +36,7 @@ BORROWED = [
             Name(f"{REDIS}:QoS.pipe_or_acquire", takes="pipe client"),
             Name(f"{REDIS}:QoS._remove_from_indices", says=".zrem(self.unacked_index_key, "),
             Name(f"{REDIS}:QoS._remove_from_indices", says=".hdel(self.unacked_key, "),
-            Name(f"{REDIS}:Channel.Client"),
+            Name(f"{REDIS}:Channel.__init__", says="self.Client = self._get_client()"),
             Name(f"{REDIS}:Channel.pool"),
         ],
     ),
