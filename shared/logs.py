@@ -90,7 +90,7 @@ def log_config(settings: Settings, stream: TextIO | None = None) -> dict[str, ob
         "root": {"handlers": ["out"], "level": level},
         "loggers": {
             # billiard's: without a handler of its own it would print unformatted lines.
-            "multiprocessing": {"handlers": ["out"], "propagate": False},
+            "multiprocessing": {"handlers": ["out"], "level": "WARNING", "propagate": False},
             # Two lines a job, one of them with the whole result; ours is one short line.
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
