@@ -1,5 +1,5 @@
 # ruff: noqa: S607 - the machine's own tools, by name
-"""Owns what stands in for `python:3.x-slim-bookworm`: bookworm with Debian's own Python 3.11.
+"""Makes a stand-in for `python:3.x-slim-bookworm`: bookworm with Debian's own Python 3.11.
 
 The difference: Debian's Python is /usr/bin/python3.11, a patched 3.11.2, where the image has the
 version that the Dockerfile names, compiled into /usr/local. Libraries, users and tools are bookworm

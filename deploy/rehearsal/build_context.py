@@ -1,4 +1,4 @@
-"""Owns the build context: which files of a folder .dockerignore lets a COPY see."""
+"""Lists the build context: the files of a folder that .dockerignore lets a COPY see."""
 
 from __future__ import annotations
 

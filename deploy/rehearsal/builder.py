@@ -1,4 +1,4 @@
-"""Owns performing the steps of a Dockerfile: FROM, ARG, ENV, WORKDIR, USER, COPY, RUN and the rest.
+"""Performs the steps of a Dockerfile: FROM, ARG, ENV, WORKDIR, USER, COPY, RUN and the rest.
 
 A step it does not know is an error: nothing in a Dockerfile is passed over.
 """

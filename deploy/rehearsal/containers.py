@@ -1,5 +1,5 @@
 # ruff: noqa: S108 - the machine's own tools, by name; paths inside a root
-"""Owns running a command in a root file system much as an engine would: its own mounts and process
+"""Runs a command in a root file system much as an engine would: its own mounts and process
 numbers, a user, no capabilities, a read-only root.
 
 All mounts are made in a mount namespace of the command's own: they end with its processes, whatever

@@ -1,4 +1,4 @@
-"""Owns reading a Dockerfile: its stages, and the state that the steps of a stage build up."""
+"""Reads a Dockerfile: its stages, and the state that the steps of a stage build up."""
 
 from __future__ import annotations
 

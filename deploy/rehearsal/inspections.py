@@ -1,5 +1,5 @@
 # ruff: noqa: S607 - the machine's own tools, by name
-"""Owns what can be said of a built root without starting anything: what is in it, what is not, and
+"""Inspects a built root without starting anything: what is in it, what is not, and
 how large it is."""
 
 from __future__ import annotations

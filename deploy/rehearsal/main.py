@@ -1,5 +1,5 @@
 # ruff: noqa: S607 - the machine's own tools, by name
-"""Owns the course of a rehearsal: build, look, start, try, stop, tidy up; one line a step."""
+"""Runs a rehearsal: build, look, start, try, stop, tidy up; one line a step."""
 
 from __future__ import annotations
 

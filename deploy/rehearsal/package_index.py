@@ -1,4 +1,4 @@
-"""Owns how the steps of a build reach the package index that this machine reaches: its variables,
+"""Lets the steps of a build reach the package index that this machine reaches: its variables,
 certificates and name servers are passed on at run time, and nothing of them is kept."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # ruff: noqa: S108 - paths inside a container's root
-"""Owns what the images are put through: the service, Flower, and the Space."""
+"""Tries the images: the service, Flower, and the Space."""
 
 from __future__ import annotations
 

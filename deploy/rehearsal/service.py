@@ -1,4 +1,4 @@
-"""Owns trying the images: containers on a network of their own that has nothing but loopback, a
+"""Starts the images: containers on a network of their own that has nothing but loopback, a
 picture sent over HTTP, the health checks and stop signals that an engine would use."""
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import ssl
 import threading
@@ -19,6 +18,7 @@ from api import webhook_client, webhook_sender
 from shared.errors import StoreUnavailable
 from shared.job.gateway_store import GatewayStore
 from shared.settings import Settings
+from tests.support.machine import missing
 from tests.support.receivers import SlowReceiver, receiver
 from tests.support.tls import Authority, TlsProxy, have_openssl
 from tests.support.webhook_sending import (
@@ -167,10 +167,7 @@ async def test_tls_certificates_are_checked_against_the_host_name(
     gateway: GatewayStore, settings: Settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     if not have_openssl():
-        missing = "openssl is not installed: no certificate for the test"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        missing("openssl is not installed: no certificate for the test")
     authority = Authority(tmp_path)
     with receiver() as (url, got), TlsProxy(authority, urlsplit(url).port or 0) as proxy:
         secure = f"https://localhost:{proxy.port}/"
