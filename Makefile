@@ -10,7 +10,7 @@ run: setup ## the whole service on this machine
 	@exec $(BIN)/yolo-queue up
 
 test: setup-dev ## all tests but the long ones
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/topology
+	$(BIN)/pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --ignore tests/topology
 
 topology: setup-dev ## Sentinel, TLS, two Redis servers, several hosts (as root), several queues
 	$(BIN)/pytest tests/topology

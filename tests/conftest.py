@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
 import httpx
 import pytest
@@ -11,6 +14,18 @@ import redis
 from shared.settings import Settings
 from tests.support.stack import DEMO_MODEL, Stack, free_port
 from yolo_queue.server.embedded_redis import EmbeddedRedis
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """If a process of the test run dies, say how: xdist itself only says that it is gone."""
+    if error is None:
+        return
+    process: subprocess.Popen[bytes] = node.gateway._io.popen
+    status: int | str = "none: it still runs"
+    with suppress(subprocess.TimeoutExpired):
+        status = process.wait(timeout=5)  # negative: the signal that killed it
+    print(f"\n{node.gateway.id} (pid {process.pid}) is gone; its exit status: {status}")
 
 
 @pytest.fixture(scope="session")

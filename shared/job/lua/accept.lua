@@ -6,18 +6,18 @@
 --      jobs: {id, bytes, params, width, height, content_type, message, webhook_url, traceparent} each
 local first = arg.jobs[1]
 
-if redis.call('EXISTS', job_key(first.id)) == 1 then
-  local known = {}
-  for i, job in ipairs(arg.jobs) do known[i] = view(job.id) end
-  return {'accepted', known}
+local known = {}
+for _, job in ipairs(arg.jobs) do
+  if redis.call('EXISTS', job_key(job.id)) == 1 then known[#known + 1] = view(job.id) end
 end
+if #known > 0 then return {'accepted', known} end
 
 local idem = P .. ':idem:' .. arg.idempotency_key
 if arg.idempotency_key ~= '' then
-  local known = redis.call('HMGET', idem, 'id', 'fingerprint')
-  if known[1] and redis.call('EXISTS', job_key(known[1])) == 1 then
-    if known[2] ~= arg.fingerprint then return {'conflict', {}} end
-    return {'replayed', {view(known[1])}}
+  local earlier = redis.call('HMGET', idem, 'id', 'fingerprint')
+  if earlier[1] and redis.call('EXISTS', job_key(earlier[1])) == 1 then
+    if earlier[2] ~= arg.fingerprint then return {'conflict', {}} end
+    return {'replayed', {view(earlier[1])}}
   end
 end
 

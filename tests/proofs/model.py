@@ -1,0 +1,457 @@
+"""What the store's scripts have to do, as a plain Python model.
+
+Each method is one call of a script: it returns the reply and changes the model. Nothing here knows
+Redis; differences.py compares the model with what is there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from shared.job.keys import HEARTBEAT_SECONDS, LANES
+from shared.settings import Settings
+
+ABSENT_MS = int(3 * HEARTBEAT_SECONDS * 1000)
+GATEWAY_ABSENT_MS = 10_000
+ORPHAN_GRACE_MS = 60_000
+WEBHOOK_TTL_MS = 2 * 86_400_000
+
+
+@dataclass(slots=True)
+class Job:
+    id: str
+    owner: str
+    bytes: int
+    params: str
+    pixels: int
+    webhook: bool
+    lane: int
+    seq: int
+    created: int
+    state: str = "queued"
+    attempts: int = 0
+    worker: str = ""
+    error: str = ""
+    ended: int = 0
+    deleted: bool = False
+    """Its record is gone: it has expired, or somebody deleted it."""
+    events: list[str] = field(default_factory=list)
+    events_expire: int = 0
+
+    @property
+    def live(self) -> bool:
+        return self.state in ("queued", "processing")
+
+
+@dataclass(slots=True)
+class Request:
+    """A job to accept."""
+
+    id: str
+    bytes: int = 5
+    params: str = "{}"
+    pixels: int = 12
+    webhook: bool = False
+
+
+@dataclass(slots=True)
+class DeadLetter:
+    bytes: int
+    died: int
+    expired: bool = False
+
+
+@dataclass(slots=True)
+class Webhook:
+    due: int
+    made: int
+    attempts: int = 0
+    written: bool = False
+    expired: bool = False
+
+
+class Model:
+    """Times are milliseconds. `now` is set by the caller."""
+
+    def __init__(self, settings: Settings, now: int = 0) -> None:
+        self.settings, self.now = settings, now
+        self.lease_ms = int(settings.lease_seconds * 1000)
+        self.max_queue_ms = settings.max_queue_seconds * 1000
+        self.result_ttl_ms = settings.result_ttl_seconds * 1000
+        self.record_ttl_ms = settings.record_ttl_seconds * 1000
+        self.jobs: dict[str, Job] = {}
+        self.lanes: list[list[str]] = [[] for _ in range(LANES)]
+        """Ids in the order in which they were accepted. A job whose record was deleted keeps its
+        place until a script comes across it."""
+        self.clients: dict[str, tuple[int, int]] = {}
+        """Owner: number of queued jobs, lane."""
+        self.leases: dict[str, int] = {}
+        self.images: dict[str, int] = {}
+        """Id: when the upload expires."""
+        self.idempotency: dict[str, tuple[str, str, int]] = {}
+        """Key: id, fingerprint, when it expires."""
+        self.dead: dict[str, DeadLetter] = {}
+        self.webhooks: dict[str, Webhook] = {}
+        self.counts: Counter[str] = Counter()
+        self.seq = 0
+        self.swept = self.grace_until = 0
+        self.gateway_swept = self.orphans_from = self.recounted = 0
+
+    def copy(self) -> Model:
+        twin = Model.__new__(Model)
+        vars(twin).update(vars(self))
+        twin.jobs = {name: replace(job, events=[*job.events]) for name, job in self.jobs.items()}
+        twin.lanes = [[*lane] for lane in self.lanes]
+        twin.webhooks = {name: replace(hook) for name, hook in self.webhooks.items()}
+        twin.clients, twin.leases, twin.images = {**self.clients}, {**self.leases}, {**self.images}
+        twin.idempotency, twin.dead = {**self.idempotency}, {**self.dead}
+        twin.counts = Counter(self.counts)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "settings"}
+
+    # -- what is there --------------------------------------------------------------------------
+
+    def record(self, task_id: str) -> Job | None:
+        job = self.jobs.get(task_id)
+        if (
+            job is None
+            or job.deleted
+            or (not job.live and self.now >= job.ended + self.result_ttl_ms)
+        ):
+            return None
+        return job
+
+    def events(self, job: Job) -> list[str]:
+        """The states that its stream still has; all of them unless the clock jumps."""
+        return [] if self.now >= job.events_expire else job.events
+
+    def has_image(self, task_id: str) -> bool:
+        return self.images.get(task_id, 0) > self.now
+
+    def queued(self) -> list[str]:
+        return [task_id for lane in self.lanes for task_id in lane]
+
+    def queued_bytes(self) -> int:
+        return sum(self.jobs[task_id].bytes for task_id in self.queued())
+
+    def position(self, task_id: str) -> int:
+        """Its turn if the lanes are served in turn: all that stand no further back in the others
+        come first."""
+        lane = self.lanes[self.jobs[task_id].lane]
+        rank = lane.index(task_id) + 1
+        return rank + sum(min(len(other), rank) for other in self.lanes if other is not lane)
+
+    # -- steps that several calls take ----------------------------------------------------------
+
+    def _join(self, job: Job) -> None:
+        lane = self.lanes[job.lane]
+        lane.append(job.id)
+        lane.sort(key=lambda task_id: self.jobs[task_id].seq)
+        number, _ = self.clients.get(job.owner, (0, 0))
+        self.clients[job.owner] = (number + 1, job.lane)
+
+    def _leave(self, job: Job) -> None:
+        self.lanes[job.lane].remove(job.id)
+        number, lane = self.clients[job.owner]
+        if number > 1:
+            self.clients[job.owner] = (number - 1, lane)
+        else:
+            del self.clients[job.owner]
+
+    def _start(self, job: Job, worker: str) -> None:
+        self._leave(job)
+        job.state, job.worker, job.attempts = "processing", worker, job.attempts + 1
+        self._record(job, "processing", self.record_ttl_ms)
+        self.leases[job.id] = self.now + self.lease_ms
+        self.counts["attempts"] += 1
+
+    def _close(self, job: Job, state: str, error: str = "") -> None:
+        assert job.live, f"{job.id} ends twice"
+        job.state, job.ended, job.error = state, self.now, error
+        self._record(job, state, self.result_ttl_ms)
+        self.images.pop(job.id, None)
+        self.counts[f"jobs:{state}"] += 1
+        if error:
+            self.counts[f"failed:{error}"] += 1
+        if job.webhook:
+            self.webhooks[job.id] = Webhook(due=self.now, made=self.now)
+
+    def _record(self, job: Job, state: str, ttl_ms: int) -> None:
+        job.events = [*self.events(job), state]
+        job.events_expire = self.now + ttl_ms
+
+    def _overdue(self, job: Job) -> bool:
+        return job.state == "queued" and self.now - job.created > self.max_queue_ms
+
+    def expire_if_overdue(self, task_id: str) -> bool:
+        job = self.record(task_id)
+        if job is None or not self._overdue(job):
+            return False
+        self._leave(job)
+        self._close(job, "expired")
+        return True
+
+    def expire_overdue(self) -> None:
+        for lane in self.lanes:
+            for task_id in list(lane):
+                if self.jobs[task_id].deleted:
+                    self._leave(self.jobs[task_id])
+                elif not self.expire_if_overdue(task_id):
+                    break
+
+    # -- gateways -------------------------------------------------------------------------------
+
+    def store_image(self, task_id: str) -> None:
+        self.images[task_id] = self.now + self.record_ttl_ms
+
+    def accept(
+        self,
+        owner: str,
+        requests: Sequence[Request],
+        *,
+        adopt: bool = False,
+        key: str = "",
+        fingerprint: str = "",
+    ) -> tuple[str, list[str]]:
+        """The status, and the ids of the jobs that the answer shows."""
+        if known := [r.id for r in requests if self.record(r.id)]:
+            return "accepted", known
+        earlier, its_fingerprint, expires = self.idempotency.get(key, ("", "", 0))
+        if expires > self.now and self.record(earlier):
+            return ("replayed", [earlier]) if its_fingerprint == fingerprint else ("conflict", [])
+        if not all(self.has_image(request.id) for request in requests):
+            return "unstored", []
+        settings = self.settings
+        size = self.queued_bytes() + sum(request.bytes for request in requests)
+        number = len(self.queued()) + len(requests)
+        if not adopt and (number > settings.max_queue_jobs or size > settings.max_queue_bytes):
+            self.counts["refused"] += len(requests)
+            return "full", []
+        if owner in self.clients:
+            lane = self.clients[owner][1]
+        else:
+            lane = min(range(LANES), key=lambda number: len(self.lanes[number]))
+        for r in requests:
+            self.seq += 1
+            self.jobs[r.id] = Job(
+                r.id, owner, r.bytes, r.params, r.pixels, r.webhook, lane, self.seq, self.now
+            )
+            self._record(self.jobs[r.id], "queued", self.record_ttl_ms)
+            self._join(self.jobs[r.id])
+        self.counts["accepted"] += len(requests)
+        if key:
+            expires = self.now + self.record_ttl_ms
+            self.idempotency[key] = (requests[0].id, fingerprint, expires)
+        return "accepted", [request.id for request in requests]
+
+    def cancel(self, task_id: str) -> str:
+        self.expire_if_overdue(task_id)
+        job = self.record(task_id)
+        if job is None or not job.live:
+            return "finished"
+        if job.state == "queued":
+            self._leave(job)
+        self.leases.pop(task_id, None)
+        self._close(job, "cancelled")
+        return "cancelled"
+
+    def sweep(self) -> None:
+        self.expire_overdue()
+        if self.now - self.gateway_swept > GATEWAY_ABSENT_MS:
+            self.orphans_from = self.now + ORPHAN_GRACE_MS
+        self.gateway_swept = self.now
+        if self.now >= self.orphans_from:
+            for task_id in self._lapsed(self.now - self.max_queue_ms):
+                del self.leases[task_id]
+                if job := self.record(task_id):
+                    self._close(job, "expired")
+
+    def recount(self) -> int:
+        """How many places of deleted jobs it takes away."""
+        if self.now < self.recounted:  # the clock was set back: not before it catches up
+            return 0
+        self.recounted = self.now
+        gone = [task_id for task_id in self.queued() if self.jobs[task_id].deleted]
+        for task_id in gone:
+            self._leave(self.jobs[task_id])
+        return len(gone)
+
+    # -- workers --------------------------------------------------------------------------------
+
+    def claim(self, task_id: str, worker: str) -> str:
+        job = self.record(task_id)
+        if job is None:
+            return "unknown"
+        if job.state == "queued" and not self.expire_if_overdue(task_id):
+            self._start(job, worker)
+            return "claimed"
+        return "running" if job.state == "processing" else "finished"
+
+    def claim_more(self, task_id: str, attempt: int, worker: str, taken: Iterable[str]) -> None:
+        """Which jobs join is the script's choice; here is what it may choose from."""
+        first, room = self.jobs[task_id], self.settings.max_image_pixels - self.jobs[task_id].pixels
+        for other in map(self.record, taken):
+            assert first.state == "processing", f"{task_id} is not running"
+            assert first.attempts == attempt, f"{task_id} is at another attempt"
+            assert other is not None
+            assert other.state == "queued", f"{other.id} is {other.state}"
+            assert not self._overdue(other), f"{other.id} has waited too long"
+            assert other.attempts == 0, f"{other.id} was lost before"
+            assert other.params == first.params, f"{other.id} has other parameters"
+            assert 0 < other.pixels <= room, f"{other.id} does not fit into memory"
+            room -= other.pixels
+            self._start(other, worker)
+
+    def finish(self, task_id: str, attempt: int, state: str, error: str = "") -> str:
+        job = self.record(task_id)
+        if job is None or job.state != "processing" or job.attempts != attempt:
+            self.counts["stale_commits"] += 1
+            return "stale"
+        del self.leases[task_id]
+        self._close(job, state, error)
+        return "committed"
+
+    def abandon(
+        self, task_id: str, reason: str, error: str, *, attempt: int = 0, worker: str = ""
+    ) -> str:
+        """By the attempt's number or by its worker."""
+        job = self.record(task_id)
+        if (
+            job is None
+            or job.state != "processing"
+            or (attempt and job.attempts != attempt)
+            or (worker and job.worker != worker)
+        ):
+            return "stale"
+        self.leases.pop(task_id, None)
+        self.counts[f"lost:{reason}"] += 1
+        if job.attempts < self.settings.max_attempts:
+            job.state = "queued"
+            self._record(job, "queued", self.record_ttl_ms)
+            self._join(job)
+            return "requeued"
+        self._close(job, "failed", error)
+        self._bury(job.id, job.bytes)
+        return "dead"
+
+    def heartbeat(self, worker: str, running: Iterable[str]) -> list[tuple[str, int]]:
+        """The attempts that it gives up for lost: id, number."""
+        for task_id in running:
+            job = self.record(task_id)
+            if (
+                job
+                and job.state == "processing"
+                and job.worker == worker
+                and task_id in self.leases
+            ):
+                self.leases[task_id] = self.now + self.lease_ms
+        if self.now - self.swept > ABSENT_MS:
+            self.grace_until = self.now + self.lease_ms
+        self.swept = self.now
+        lost = []
+        if self.now >= self.grace_until:
+            for task_id in self._lapsed(self.now):
+                if job := self.record(task_id):
+                    lost.append((task_id, job.attempts))
+                else:
+                    del self.leases[task_id]
+        self.expire_overdue()
+        return lost
+
+    def republish(self, task_id: str) -> int:
+        job = self.record(task_id)
+        if job is None or job.state != "queued":
+            return 0
+        self.counts["republished"] += 1
+        return 1
+
+    def _lapsed(self, until: int) -> list[str]:
+        lapsed = [(ends, task_id) for task_id, ends in self.leases.items() if ends <= until]
+        return [task_id for _, task_id in sorted(lapsed)]
+
+    # -- dead letters ---------------------------------------------------------------------------
+
+    def bury_message(self, letter_id: str, text: str) -> None:
+        self._bury(letter_id, len(text))
+
+    def _bury(self, letter_id: str, size: int) -> None:
+        self.dead[letter_id] = DeadLetter(size, self.now)
+        settings = self.settings
+        while self.dead:
+            oldest = min(self.dead, key=lambda name: (self.dead[name].died, name))
+            if (
+                len(self.dead) <= settings.dead_max_jobs
+                and sum(letter.bytes for letter in self.dead.values()) <= settings.dead_max_bytes
+                and self.dead[oldest].died >= self.now - settings.dead_ttl_seconds * 1000
+            ):
+                break
+            del self.dead[oldest]
+
+    def kept(self, letter: DeadLetter) -> bool:
+        """Whether a letter's record is still there."""
+        ttl_ms = self.settings.dead_ttl_seconds * 1000
+        return not letter.expired and self.now < letter.died + ttl_ms
+
+    def purge(self, letter_ids: Iterable[str]) -> int:
+        return sum(self.dead.pop(letter_id, None) is not None for letter_id in letter_ids)
+
+    # -- webhooks -------------------------------------------------------------------------------
+
+    def webhook(self, task_id: str) -> Webhook | None:
+        hook = self.webhooks.get(task_id)
+        if hook is None or hook.expired or self.now >= hook.made + WEBHOOK_TTL_MS:
+            return None
+        return hook
+
+    def webhook_take(self, task_id: str, lease_ms: int) -> int:
+        """The number of the attempt. Which one of those that are due is the script's choice."""
+        hook = self.webhook(task_id)
+        assert hook is not None, f"{task_id} has no webhook"
+        assert hook.due <= self.now, f"the webhook of {task_id} is not due"
+        hook.attempts += 1
+        hook.due = self.now + lease_ms
+        return hook.attempts
+
+    def webhook_write(self, task_id: str, attempt: int) -> int:
+        hook = self.webhook(task_id)
+        if hook is None or hook.attempts != attempt:
+            return 0
+        hook.written, hook.attempts, hook.due = True, 0, self.now
+        return 1
+
+    def webhook_retry(self, task_id: str, attempt: int, pause_ms: int) -> int:
+        hook = self.webhook(task_id)
+        if hook is None or hook.attempts != attempt:
+            return 0
+        hook.due = self.now + pause_ms
+        return 1
+
+    def webhook_settle(self, task_id: str) -> None:
+        self.webhooks.pop(task_id, None)
+
+    # -- the world ------------------------------------------------------------------------------
+
+    def expire(self) -> None:
+        """Forget what has no time left. It stays forgotten if the clock is set back."""
+        self.images = {name: end for name, end in self.images.items() if end > self.now}
+        self.idempotency = {
+            name: known for name, known in self.idempotency.items() if known[2] > self.now
+        }
+        for job in self.jobs.values():
+            job.events = self.events(job)
+            job.deleted = self.record(job.id) is None
+        for name, hook in self.webhooks.items():
+            hook.expired = self.webhook(name) is None
+        for letter in self.dead.values():
+            letter.expired = not self.kept(letter)
+
+    def delete_record(self, task_id: str) -> None:
+        self.jobs[task_id].deleted = True
+
+    def delete_image(self, task_id: str) -> None:
+        self.images.pop(task_id, None)
