@@ -1,4 +1,4 @@
-"""Reads from /proc what processes of this machine use: CPU time, memory, children."""
+"""Reads from /proc what processes of this machine use: CPU time, memory, open files, threads."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def cpu_seconds(*pids: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def open_files(pid: int) -> int:
+    """Open file descriptors."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def threads(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 def resident_mib(pid: int) -> float:
