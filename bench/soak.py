@@ -3,10 +3,11 @@
     python -m bench.soak --jobs 100000
     python -m bench.soak --jobs 5000 --detector real
 
-After every batch of jobs it waits until their results have expired, and measures: memory, open
-files and threads of each process, keys and memory of Redis, and its append-only file. After a
-warm-up of a tenth of the jobs, a line is laid through the points. It fails if one of them surely
-grows by more than its bound in the whole run. Writes bench/results/soak_DETECTOR.json and .md.
+After every batch of jobs it waits until their results have expired, and measures: anonymous
+memory, open files and threads of each process, keys and memory of Redis, and its append-only file.
+After a warm-up of a tenth of the jobs, a line is laid through the points. It fails if one of them
+surely grows by more than its bound in the whole run. Writes bench/results/soak_DETECTOR.json and
+.md.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from bench.report import save
 from bench.trend import Trend
 from tests.support.http_load import Connection, post_image
 from tests.support.images import encoded, noise, photograph
-from tests.support.processes import mapped_mib, open_files, pool_pids, threads
+from tests.support.processes import anonymous_mib, open_files, pool_pids, threads
 from tests.support.stack import Stack, wait_until
 
 APPS = {"no-op": "tests.support.simulated_app", "real": "worker.app"}
@@ -99,7 +100,7 @@ def measure(stack: Stack, store: Any) -> Sample:
     pids = {"gateway": stack.gateway.pid, "worker parent": worker.pid, "Redis": stack.redis.pid}
     pids |= {f"pool process {n}": pid for n, pid in enumerate(sorted(pool_pids(worker)), 1)}
     counted: dict[str, Callable[[int], float]] = {
-        "MiB": lambda pid: mapped_mib(pid)["pss"],
+        "MiB": anonymous_mib,
         "open files": open_files,
         "threads": threads,
     }

@@ -57,6 +57,12 @@ def mapped_mib(pid: int) -> dict[str, float]:
     }
 
 
+def anonymous_mib(pid: int) -> float:
+    """The proportional size without mapped files. Other services map the same libraries, and the
+    share of this process in them changes with what else runs on the machine."""
+    return _mib(pid, "smaps_rollup")["Pss_Anon"]
+
+
 def _mib(pid: int, file: str) -> dict[str, float]:
     """The sizes in a file of lines such as `VmRSS:   1024 kB`."""
     lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
