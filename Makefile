@@ -40,8 +40,8 @@ $(VENV)/.%: pyproject.toml constraints.txt $(BIN)/uv
 chaos: setup-dev ## kill everything in turn under load, then account for every job
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
-soak: setup-dev ## 20,000 jobs with a no-op detector; memory must not grow
-	$(BIN)/python -m bench.soak
+soak: setup-dev ## 20,000 jobs with a no-op detector; memory, files and keys must not grow
+	$(BIN)/python -m bench.soak $(SOAK)
 
 stress: setup-dev ## 100 images of 12 megapixels at a service that runs; every one accounted for
 	$(BIN)/yolo-queue stress $(STRESS)
@@ -55,5 +55,6 @@ bench: setup-dev ## most figures of docs/performance.md and docs/scaling.md, int
 	$(BIN)/python -m bench.queue_plane
 	$(BIN)/python -m bench.flat_cost
 	$(BIN)/python -m bench.scaling
+	$(BIN)/python -m bench.distance
 	$(BIN)/python -m bench.waiters
 	$(BIN)/python -m bench.chart

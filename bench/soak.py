@@ -1,9 +1,13 @@
-"""Sends many small jobs through a stack with a no-op detector, and checks that no memory grows.
+"""Sends many jobs through a stack, and checks that nothing grows with their number.
 
-    python -m bench.soak --jobs 20000
+    python -m bench.soak --jobs 100000
+    python -m bench.soak --jobs 5000 --detector real
 
-Fails if gateway, workers or Redis have grown by more than 5 % between the 2,000th job and the last,
-or if keys are left in Redis after the results' time to live.
+After every batch of jobs it waits until their results have expired, and measures: anonymous
+memory, open files and threads of each process, keys and memory of Redis, and its append-only file.
+After a warm-up of a tenth of the jobs, a line is laid through the points. It fails if one of them
+surely grows by more than its bound in the whole run. Writes bench/results/soak_DETECTOR.json and
+.md.
 """
 
 from __future__ import annotations
@@ -13,96 +17,141 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import redis
 
-from tests.support.images import encoded, noise
-from tests.support.processes import mapped_mib, pool_pids
+from bench.report import save
+from bench.trend import Trend
+from tests.support.http_load import Connection, post_image
+from tests.support.images import encoded, noise, photograph
+from tests.support.processes import anonymous_mib, open_files, pool_pids, threads
 from tests.support.stack import Stack, wait_until
 
-GROWTH = 1.05
-WARM_UP_JOBS = 2000
-RESULT_TTL_SECONDS = 8
+APPS = {"no-op": "tests.support.simulated_app", "real": "worker.app"}
+POINTS = 50
+WARM_UP = 0.1
+"""Of the jobs: caches and heaps reach their size."""
+RESULT_TTL_SECONDS = 3
+MEMORY_GROWTH = 0.05
+"""Of the mean: how much a process' memory may grow in the whole run."""
+FILE_GROWTH_MIB = 64.0
+"""Redis rewrites its file when it has doubled, but not below 64 MiB: a sawtooth."""
 PERMANENT = {b"yolo:stats", b"yolo:marks", b"yolo:model", b"yolo:workers", b"yolo:workers-seen"}
 """Keys that a service has whatever has gone through it."""
+
+Sample = dict[str, float]
+"""Values by name; `jobs` is how many had been done."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--detector", choices=APPS, default="no-op")
     parser.add_argument("--concurrency", type=int, default=16)
     arguments = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Stack(Path(folder), RESULT_TTL_SECONDS=str(RESULT_TTL_SECONDS)) as stack,
-    ):
-        stack.start(app="tests.support.simulated_app")
-        (worker,) = stack.workers
-        processes = {
-            "gateway": [stack.gateway.pid],
-            "worker": [worker.pid, *pool_pids(worker)],
-        }
-        store = redis.Redis(port=stack.redis.port)
-
-        def measure() -> dict[str, float]:
-            sizes = {
-                name: sum(mapped_mib(pid)["pss"] for pid in pids)
-                for name, pids in processes.items()
-            }
-            sizes["Redis"] = store.info("memory")["used_memory"] / 2**20
-            return sizes
-
-        begin = time.monotonic()
-        asyncio.run(send(stack.url, WARM_UP_JOBS, arguments.concurrency))
-        drain(store, WARM_UP_JOBS)
-        wait_until(lambda: all_expired(store), seconds=60, what="results expire")
-        before = measure()
-        asyncio.run(send(stack.url, arguments.jobs - WARM_UP_JOBS, arguments.concurrency))
-        drain(store, arguments.jobs)
-        took = time.monotonic() - begin
-        wait_until(lambda: all_expired(store), seconds=60, what="results expire")
-        after = measure()
-
-    print(f"{arguments.jobs} jobs in {took:.0f} s\n")
-    print("| process | MiB after 2,000 | MiB at the end | ratio |\n| --- | --- | --- | --- |")
-    failed = False
-    for name, size in after.items():
-        ratio = size / before[name]
-        failed |= ratio > GROWTH
-        print(f"| {name} | {before[name]:.1f} | {size:.1f} | {ratio:.3f} |")
-    print("keys in Redis are back to the baseline")
+    begin = time.monotonic()
+    samples = run(arguments)
+    seconds = time.monotonic() - begin
+    rows, failed = judge(samples, arguments.jobs)
+    head = f"{arguments.jobs} jobs, {arguments.detector} detector, in {seconds:.0f} s."
+    figures = {"jobs": arguments.jobs, "seconds": seconds, "samples": samples}
+    save(f"soak_{arguments.detector.replace('-', '')}", figures, [head, "", *rows])
     return int(failed)
 
 
-async def send(url: str, jobs: int, concurrency: int) -> None:
-    image = encoded(noise(40, 30), "PNG")
+def run(arguments: argparse.Namespace) -> list[Sample]:
+    real = arguments.detector == "real"
+    request = post_image("/predict/", photograph() if real else encoded(noise(40, 30), "PNG"))
+    batch = max(1, arguments.jobs // POINTS)
+    samples: list[Sample] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Stack(Path(folder), RESULT_TTL_SECONDS=str(RESULT_TTL_SECONDS)) as stack,
+        redis.Redis(port=stack.redis.port) as store,
+    ):
+        stack.start(app=APPS[arguments.detector])
+        for jobs in range(batch, arguments.jobs + 1, batch):
+            asyncio.run(send(stack.port, request, batch, arguments.concurrency))
+            wait_until(partial(have_ended, store, jobs), seconds=600, what="the jobs end")
+            wait_until(partial(all_expired, store), seconds=60, what="results expire")
+            samples.append({"jobs": jobs, **measure(stack, store)})
+            print(f"{jobs} jobs", flush=True)
+    return samples
+
+
+async def send(port: int, request: bytes, jobs: int, concurrency: int) -> None:
     remaining = iter(range(jobs))
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
 
-        async def stream() -> None:
+    async def stream() -> None:
+        async with Connection("127.0.0.1", port) as connection:
             for _ in remaining:
-                headers = {"Content-Type": "image/png"}
-                answer = await client.post("/predict/", content=image, headers=headers)
-                while answer.status_code == 503:
-                    await asyncio.sleep(float(answer.headers["retry-after"]))
-                    answer = await client.post("/predict/", content=image, headers=headers)
-                answer.raise_for_status()
+                answer = await connection.send(request)
+                assert answer.status == 201, answer.body[:500]
 
-        await asyncio.gather(*(stream() for _ in range(concurrency)))
+    await asyncio.gather(*(stream() for _ in range(concurrency)))
 
 
-def drain(store: redis.Redis, jobs: int) -> None:
-    wait_until(
-        lambda: int(store.hget("yolo:stats", "jobs:completed") or 0) >= jobs,
-        seconds=600,
-        what=f"{jobs} jobs are completed",
-    )
+def measure(stack: Stack, store: Any) -> Sample:
+    (worker,) = stack.workers
+    pids = {"gateway": stack.gateway.pid, "worker parent": worker.pid, "Redis": stack.redis.pid}
+    pids |= {f"pool process {n}": pid for n, pid in enumerate(sorted(pool_pids(worker)), 1)}
+    counted: dict[str, Callable[[int], float]] = {
+        "MiB": anonymous_mib,
+        "open files": open_files,
+        "threads": threads,
+    }
+    sample = {
+        f"{name}, {what}": float(count(pid))
+        for what, count in counted.items()
+        for name, pid in pids.items()
+    }
+    files = (stack.redis.folder / "appendonlydir").iterdir()
+    return sample | {
+        "Redis, MiB in use": store.info("memory")["used_memory"] / 2**20,
+        "Redis, keys": float(store.dbsize()),
+        "Redis, MiB of its file": sum(path.stat().st_size for path in files) / 2**20,
+    }
 
 
-def all_expired(store: redis.Redis) -> bool:
+def bound_of(name: str, mean: float) -> float:
+    """How much it may grow in the whole run."""
+    if name == "Redis, MiB of its file":
+        return FILE_GROWTH_MIB
+    return MEMORY_GROWTH * mean if "MiB" in name else 1.0
+
+
+def judge(samples: list[Sample], jobs: int) -> tuple[list[str], bool]:
+    """A table of slopes, and whether something grows."""
+    kept = [sample for sample in samples if sample["jobs"] >= WARM_UP * jobs]
+    at = [sample["jobs"] for sample in kept]
+    rows = [
+        "| what | mean | growth in 1,000 jobs | in the run | bound | verdict |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    failed = False
+    for name in kept[0]:
+        if name == "jobs":
+            continue
+        trend = Trend.through(at, [sample[name] for sample in kept])
+        bound = bound_of(name, trend.mean)
+        verdict = trend.verdict(jobs, bound)
+        failed |= verdict == "grows"
+        rows.append(
+            f"| {name} | {trend.mean:.1f} | {trend.slope:+.4f} ± {trend.uncertainty:.4f} | "
+            f"{trend.growth(jobs):+.2f} | {bound:.1f} | {verdict} |"
+        )
+    return rows, failed
+
+
+def have_ended(store: Any, jobs: int) -> bool:
+    return int(store.hget("yolo:stats", "jobs:completed") or 0) >= jobs
+
+
+def all_expired(store: Any) -> bool:
     """Whether no key of a job is left, nor its memory: KEYS hides what has expired and is not yet
     swept, DBSIZE does not."""
     return left_over(store) == set() and store.dbsize() == len(store.keys("*"))

@@ -153,7 +153,8 @@ def outcome_of(
     draw_seconds = prediction.draw_ms / 1000 + end - begin_encode
     infer_seconds = prediction.infer_ms / 1000
     tracing.stages(begin, decode=decode_seconds, infer=infer_seconds, draw=draw_seconds)
-    queue_ms = float((record.started_ms or record.created_ms) - record.created_ms)
+    # Redis' clock may have been set back while the job waited.
+    queue_ms = float(max(0, (record.started_ms or record.created_ms) - record.created_ms))
     result: dict[str, Any] = {
         "model": process.detector.model_name,
         "task": process.detector.task,

@@ -11,8 +11,12 @@ from __future__ import annotations
 import base64
 import json
 import uuid
+from collections.abc import Mapping
 
 from shared.job.keys import TASK_NAME
+
+ORIGIN = "yolo-queue"
+"""In the header `origin` of every message about a job that has a record."""
 
 _BODY = base64.b64encode(
     json.dumps(
@@ -56,7 +60,7 @@ def task_message(
                 "parent_id": None,
                 "argsrepr": "()",
                 "kwargsrepr": "{}",
-                "origin": "yolo-queue",
+                "origin": ORIGIN,
                 "ignore_result": True,
                 "replaced_task_nesting": 0,
                 "stamped_headers": None,
@@ -74,3 +78,9 @@ def task_message(
             },
         }
     )
+
+
+def is_about_a_record(headers: object) -> bool:
+    """Whether a message is one that this module has written: its job is in Redis already. An inline
+    task, which carries its image, is not."""
+    return isinstance(headers, Mapping) and headers.get("origin") == ORIGIN

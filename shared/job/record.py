@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -128,3 +129,5 @@ class Attempt:
     record: JobRecord
     image: bytes | None = None
     """The upload, if it came with the claim."""
+    claimed_at: float = field(default_factory=time.monotonic)
+    """By this process' monotonic clock: how long it runs must not depend on Redis' clock."""

@@ -7,6 +7,7 @@ transition that lost a race does nothing. Keys: keys.py. The gateway's side: gat
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
@@ -125,6 +126,7 @@ class WorkerStore:
         self, attempt: Attempt, state: JobState, celery_meta: bytes, error: str = ""
     ) -> bool:
         staged = self.keys.staged(attempt.task_id, attempt.number)
+        run_us = int((time.monotonic() - attempt.claimed_at) * 1e6)
 
         def finish() -> bool:
             _, outcome = self._lua.run_among(
@@ -135,6 +137,7 @@ class WorkerStore:
                 state=state.value,
                 staged=staged,
                 error=error,
+                run_us=run_us,
             )
             if outcome == b"unstaged":
                 raise redis.TimeoutError("the result was gone before it could be committed")

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import redis
@@ -22,6 +23,7 @@ from tests.chaos.cases import Case, broken_case, healthy_cases, poison_case
 from tests.chaos.faults import Saboteur, finished
 from tests.chaos.load import CaseLoad
 from tests.chaos.reconcile import Verdict, reconcile
+from tests.support.slow_network import SlowNetwork
 from tests.support.stack import Stack
 from yolo_queue import AsyncClient, Client
 
@@ -55,6 +57,13 @@ def main() -> int:
         metavar="N",
         help="MICRO_BATCH_JOBS; above 1 a worker has one process, so that jobs pile up before it",
     )
+    parser.add_argument(
+        "--redis-delay-ms",
+        type=float,
+        default=0,
+        metavar="N",
+        help="round trip between workers and Redis, by a proxy; the gateway stays beside Redis",
+    )
     arguments = parser.parse_args()
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="yolo-queue-chaos-"))
@@ -74,7 +83,11 @@ def run(folder: Path, arguments: argparse.Namespace) -> tuple[Verdict, CaseLoad,
         TASK_TIME_LIMIT_SECONDS="20",
         TASK_KILL_GRACE_SECONDS="2",
     )
-    with stack:
+    with ExitStack() as running:
+        if arguments.redis_delay_ms:
+            network = SlowNetwork(stack.redis.port, round_trip_ms=arguments.redis_delay_ms)
+            stack.worker_environment["REDIS_URL"] = running.enter_context(network).url
+        running.enter_context(stack)
         stack.start(workers=0)
         saboteur = Saboteur(stack, arguments.seed)
         stack.workers = [saboteur.start_worker() for _ in range(2)]

@@ -1,8 +1,10 @@
-"""When Redis is told that a message is done: with the next one, or soon, or at the end; and that a
-worker can leave a Redis that is gone."""
+"""What Redis is told about messages: nothing about those of jobs that have records; that an inline
+task is done, with the next one, or soon, or at the end. And a worker can leave a Redis that is
+gone."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +16,7 @@ from kombu import Consumer, Exchange, Queue
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 from kombu.common import ignore_errors
 
+from shared.job.message import first_message
 from shared.settings import Settings
 from tests.support.stack import free_port, wait_until
 from worker.app import create_app
@@ -83,6 +86,46 @@ def test_at_the_end_nothing_is_left_untold(server: redis.Redis, messages: Any) -
     left = server.lrange(messages.queue.name, 0, -1)
     assert len(left) == 2, "the one that was never got, and the one that was never acknowledged"
     assert sum(second.delivery_tag in text for text in left) == 1
+
+
+@pytest.fixture
+def job_messages(server: redis.Redis, messages: Any, settings: Settings) -> Any:
+    """The same queue with messages about two jobs alone."""
+    messages.clear()
+    for task_id in ("first", "second"):
+        server.lpush(settings.yolo_queue, first_message(task_id, settings.yolo_queue))
+    return messages
+
+
+def test_a_job_with_a_record_costs_no_acknowledgement(
+    server: redis.Redis, job_messages: Any
+) -> None:
+    before = server.info("stats")["total_commands_processed"]
+    for _ in range(2):
+        job_messages.get(timeout=5).ack()
+    assert unacked(server) == set()
+    commands = server.info("stats")["total_commands_processed"] - before
+    assert commands <= 2 + 3, "two deliveries, and what this test itself asks"
+    job_messages.channel.connection.client.close()
+    assert server.llen(job_messages.queue.name) == 0, "nothing comes back"
+
+
+def test_a_jobs_message_that_is_given_back_comes_again(
+    server: redis.Redis, job_messages: Any
+) -> None:
+    first = job_messages.get(timeout=5)
+    first.requeue()
+    left = [job_messages.get(timeout=5) for _ in range(2)]
+    assert sorted(message.headers["id"] for message in left) == ["first", "second"]
+    assert unacked(server) == set()
+
+
+def test_at_the_end_messages_of_jobs_are_given_back(server: redis.Redis, job_messages: Any) -> None:
+    job_messages.get(timeout=5).ack()
+    job_messages.get(timeout=5)
+    job_messages.channel.connection.client.close()
+    (left,) = server.lrange(job_messages.queue.name, 0, -1)
+    assert json.loads(left)["headers"]["id"] == "second"
 
 
 def test_a_lost_connection_can_be_closed(tmp_path: Path) -> None:

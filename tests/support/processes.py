@@ -1,4 +1,4 @@
-"""Reads from /proc what processes of this machine use: CPU time, memory, children."""
+"""Reads from /proc what processes of this machine use: CPU time, memory, open files, threads."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def cpu_seconds(*pids: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def open_files(pid: int) -> int:
+    """Open file descriptors."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def threads(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
 def resident_mib(pid: int) -> float:
     """Resident size of one process: all pages that it touches."""
     return _mib(pid, "status")["VmRSS"]
@@ -46,6 +55,12 @@ def mapped_mib(pid: int) -> dict[str, float]:
         "shared": sizes["Shared_Clean"] + sizes["Shared_Dirty"],
         "pss": sizes["Pss"],
     }
+
+
+def anonymous_mib(pid: int) -> float:
+    """The proportional size without mapped files. Other services map the same libraries, and the
+    share of this process in them changes with what else runs on the machine."""
+    return _mib(pid, "smaps_rollup")["Pss_Anon"]
 
 
 def _mib(pid: int, file: str) -> dict[str, float]:

@@ -68,6 +68,8 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
         }
         self.environment = machine_environment(**(settings | environment))
+        # What workers alone have in theirs, such as a slower way to Redis.
+        self.worker_environment: dict[str, str] = {}
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Stack:
@@ -109,7 +111,7 @@ class Stack:
             f"worker-{name}",
             *(*within, sys.executable, "-m", "celery", "--quiet", "-A", app, "worker"),
             *("--hostname", f"{name}@test", "--without-mingle", "--without-gossip"),
-            **environment,
+            **{**self.worker_environment, **environment},
         )
 
     def spawn(self, name: str, *command: str, **environment: str) -> subprocess.Popen[bytes]:

@@ -96,9 +96,10 @@ local function sum_ready_processes()
   redis.call('HSET', P .. ':stats', 'ready_processes', ready, 'ready_processes_ms', now)
 end
 
--- Ready pool processes as last summed up; 0 when no worker has reported for long.
+-- Ready pool processes as last summed up; 0 when no worker has reported for long. A report from the
+-- future is from before the clock was set back.
 local function ready_processes()
-  if now - stat('ready_processes_ms') > 10000 then return 0 end
+  if math.abs(now - stat('ready_processes_ms')) > 10000 then return 0 end
   return stat('ready_processes')
 end
 
@@ -106,7 +107,7 @@ end
 -- the last 30 s, else derived from the mean run time; 0 when nothing is known yet.
 local function drain_interval_us()
   local ready = ready_processes()
-  if ready > 0 and now - stat('drain_ms') < 30000 and stat('drain_us') > 0 then
+  if ready > 0 and math.abs(now - stat('drain_ms')) < 30000 and stat('drain_us') > 0 then
     return stat('drain_us')
   end
   if ready > 0 then return stat('run_us') / ready end

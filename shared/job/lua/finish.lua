@@ -1,9 +1,10 @@
 -- Commit an attempt's outcome, once: only the attempt that holds the job may.
 -- The result was set under a key of the attempt's own just before, and is only renamed here: as an
 -- argument, half a megabyte would be copied twice on its way through Lua.
--- arg: id, attempt, state (completed or failed), staged (that key), error (JSON text, or '')
+-- arg: id, attempt, state (completed or failed), staged (that key), error (JSON text, or ''),
+--      run_us (since the claim, as the worker measured it: this clock may have been set meanwhile)
 local id = arg.id
-local job = redis.call('HMGET', job_key(id), 'state', 'attempts', 'started_ms')
+local job = redis.call('HMGET', job_key(id), 'state', 'attempts')
 if job[1] ~= 'processing' or tonumber(job[2]) ~= arg.attempt then
   count('stale_commits')
   redis.call('UNLINK', arg.staged)
@@ -12,11 +13,10 @@ end
 if redis.call('EXISTS', arg.staged) == 0 then return 'unstaged' end
 redis.call('RENAME', arg.staged, result_key(id))
 redis.call('ZREM', P .. ':leases', id)
-local run_us = now_us - tonumber(job[3]) * 1000
 if arg.state == 'completed' then
   close(id, 'completed')
   local mean = stat('run_us')
-  redis.call('HSET', P .. ':stats', 'run_us', mean > 0 and math.floor(mean * 0.9 + run_us * 0.1) or run_us)
+  redis.call('HSET', P .. ':stats', 'run_us', mean > 0 and math.floor(mean * 0.9 + arg.run_us * 0.1) or arg.run_us)
 else
   close(id, 'failed', 'error', arg.error)
   count('failed:' .. cjson.decode(arg.error).code)
@@ -25,7 +25,7 @@ end
 -- Drain rate: the time since the previous job, if there was a backlog all the while. A longer time
 -- than this job ran (and 2 s) means that nobody worked in between.
 local previous = stat('finished_us')
-if stat('backlog') == 1 and now_us > previous and now_us - previous < run_us + 2000000 then
+if stat('backlog') == 1 and now_us > previous and now_us - previous < arg.run_us + 2000000 then
   local mean = stat('drain_us')
   local sample = now_us - previous
   if mean == 0 or now - stat('drain_ms') > 30000 then mean = sample end

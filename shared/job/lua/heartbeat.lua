@@ -15,6 +15,21 @@ for _, id in ipairs(arg.running) do
   end
 end
 
+-- The clock was set back since the last heartbeat. What is written down for a time that was near would
+-- wait for as long as the step was: a dead worker's jobs and its place in the list, a lost message.
+if now < stat('swept_ms') then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':leases', '(' .. now + LEASE_MS, '+inf')) do
+    redis.call('ZADD', P .. ':leases', now + LEASE_MS, id)
+  end
+  for _, seen in ipairs(redis.call('ZRANGEBYSCORE', P .. ':workers-seen', '(' .. now, '+inf')) do
+    redis.call('ZADD', P .. ':workers-seen', now, seen)
+  end
+  for lane = 0, LANES - 1 do
+    local at = redis.call('HGET', P .. ':marks', 'at:' .. lane)
+    if at and tonumber(at) > now then redis.call('HSET', P .. ':marks', 'at:' .. lane, now) end
+  end
+end
+
 redis.call('HSET', P .. ':workers', worker, arg.report)
 redis.call('ZADD', P .. ':workers-seen', now, worker)
 local absent_since = now - 3 * HEARTBEAT_MS - 1000
@@ -25,8 +40,9 @@ end
 sum_ready_processes()
 
 -- Leases are wall time, but a worker cannot renew one while Redis is away. After a gap in which
--- nobody could reach it, everyone gets a full lease before anything is taken from them.
-if now - stat('swept_ms') > 3 * HEARTBEAT_MS then
+-- nobody could reach it, everyone gets a full lease before anything is taken from them. A clock that
+-- is set forward looks the same. One that is set back later must not make the grace longer.
+if now - stat('swept_ms') > 3 * HEARTBEAT_MS or stat('grace_until_ms') > now + LEASE_MS then
   redis.call('HSET', P .. ':stats', 'grace_until_ms', now + LEASE_MS)
 end
 redis.call('HSET', P .. ':stats', 'swept_ms', now)

@@ -2,7 +2,7 @@
 -- `dead_bytes`. They are right unless somebody deletes keys or two versions of this software meet.
 -- arg: every_ms (nothing is done if another gateway did it since)
 -- Returns in words what was corrected; nothing if all was right.
-if now - stat('recounted_ms') < arg.every_ms then return {} end
+if math.abs(now - stat('recounted_ms')) < arg.every_ms then return {} end
 redis.call('HSET', P .. ':stats', 'recounted_ms', now)
 
 local corrected = {}

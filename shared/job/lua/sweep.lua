@@ -6,7 +6,7 @@ local GRACE_MS = 60000 -- for workers to renew their leases once Redis is back
 local ended = expire_overdue()
 
 -- As in heartbeat.lua: after a gap in which nobody could reach Redis, workers come first.
-if now - stat('gateway_swept_ms') > 10000 then
+if now - stat('gateway_swept_ms') > 10000 or stat('orphans_from_ms') > now + GRACE_MS then
   redis.call('HSET', P .. ':stats', 'orphans_from_ms', now + GRACE_MS)
 end
 redis.call('HSET', P .. ':stats', 'gateway_swept_ms', now)

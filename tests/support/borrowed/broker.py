@@ -27,7 +27,7 @@ BORROWED = [
     Borrowed(
         "kombu",
         "worker/celery_ext",
-        "an acknowledgement shares a round trip with the next delivery",
+        "an inline task's acknowledgement shares a round trip with the next copy",
         [
             Name(f"{VIRTUAL}:Channel.basic_ack", says="self.qos.ack(delivery_tag)"),
             Name(f"{REDIS}:QoS.ack", takes="delivery_tag"),
@@ -38,6 +38,23 @@ BORROWED = [
             Name(f"{REDIS}:QoS._remove_from_indices", says=".hdel(self.unacked_key, "),
             Name(f"{REDIS}:Channel.__init__", says="self.Client = self._get_client()"),
             Name(f"{REDIS}:Channel.pool"),
+        ],
+    ),
+    Borrowed(
+        "kombu",
+        "worker/celery_ext",
+        "a message of which Redis has no copy is given back from memory",
+        [
+            Name(f"{REDIS}:QoS.restore_unacked", says="self.restore_by_tag(tag, client=client)"),
+            Name(f"{REDIS}:QoS.reject", says="self.restore_by_tag(delivery_tag, leftmost=True)"),
+            Name(f"{REDIS}:QoS.restore_by_tag", takes="tag client leftmost"),
+            Name(f"{REDIS}:QoS.restore_by_tag", says="self.channel._do_restore_message("),
+            Name(
+                f"{REDIS}:Channel._do_restore_message",
+                takes="payload exchange routing_key pipe leftmost",
+            ),
+            Name(f"{REDIS}:Channel.conn_or_acquire", takes="client"),
+            Name(f"{VIRTUAL}:Message.__init__", says="self._raw = payload"),
         ],
     ),
     Borrowed(
