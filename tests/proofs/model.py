@@ -98,7 +98,7 @@ class Model:
         self.counts: Counter[str] = Counter()
         self.seq = 0
         self.swept = self.grace_until = 0
-        self.gateway_swept = self.orphans_from = self.recounted = 0
+        self.gateway_swept = self.orphans_from = 0
 
     def copy(self) -> Model:
         twin = Model.__new__(Model)
@@ -262,7 +262,8 @@ class Model:
 
     def sweep(self) -> None:
         self.expire_overdue()
-        if self.now - self.gateway_swept > GATEWAY_ABSENT_MS:
+        absent = self.now - self.gateway_swept > GATEWAY_ABSENT_MS
+        if absent or self.orphans_from > self.now + ORPHAN_GRACE_MS:
             self.orphans_from = self.now + ORPHAN_GRACE_MS
         self.gateway_swept = self.now
         if self.now >= self.orphans_from:
@@ -273,9 +274,6 @@ class Model:
 
     def recount(self) -> int:
         """How many places of deleted jobs it takes away."""
-        if self.now < self.recounted:  # the clock was set back: not before it catches up
-            return 0
-        self.recounted = self.now
         gone = [task_id for task_id in self.queued() if self.jobs[task_id].deleted]
         for task_id in gone:
             self._leave(self.jobs[task_id])
@@ -350,7 +348,11 @@ class Model:
                 and task_id in self.leases
             ):
                 self.leases[task_id] = self.now + self.lease_ms
-        if self.now - self.swept > ABSENT_MS:
+        if self.now < self.swept:  # the clock was set back: no lease may last longer than one
+            latest = self.now + self.lease_ms
+            self.leases = {name: min(ends, latest) for name, ends in self.leases.items()}
+        absent = self.now - self.swept > ABSENT_MS
+        if absent or self.grace_until > self.now + self.lease_ms:
             self.grace_until = self.now + self.lease_ms
         self.swept = self.now
         lost = []

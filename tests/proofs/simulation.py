@@ -216,6 +216,7 @@ class Simulation:
             attempt=attempt,
             state=state,
             staged=staged,
+            run_us=1_000_000,
             error=json.dumps(FAILURE.as_dict()) if failed else "",
         )
         self._compare("finish", outcome.decode(), expected)
