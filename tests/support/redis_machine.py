@@ -78,6 +78,11 @@ class RedisMachine:
         self._disk.power_on()
         self.start()
 
+    def stop(self) -> None:
+        """Stop a Redis that is not watched in order; the machine and its disk go on."""
+        self._server.stop()
+        self._pids = []
+
     def kill(self) -> None:
         """SIGKILL to Redis and what watches it; the machine and its disk go on."""
         for pid in self._pids:
