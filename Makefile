@@ -12,7 +12,7 @@ run: setup ## the whole service on this machine
 test: setup-dev ## all tests but the long ones
 	$(BIN)/pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --ignore tests/topology
 
-topology: setup-dev ## Sentinel, TLS, two Redis servers, several hosts (as root), several queues
+topology: setup-dev ## Sentinel, TLS, a full disk, power cuts, several hosts (as root), several queues
 	$(BIN)/pytest tests/topology
 
 check: setup-dev ## lint, types, import rules

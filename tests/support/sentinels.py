@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,16 +22,22 @@ DOWN_SECONDS = 1.5
 
 
 class SentinelGroup:
-    """`with SentinelGroup(folder) as group`: started, and replicating."""
+    """`with SentinelGroup(folder) as group`: started, and replicating.
 
-    def __init__(self, folder: Path) -> None:
+    `data`: the folders of the two servers' files, if they are not to be below `folder`.
+    """
+
+    def __init__(self, folder: Path, *, appendfsync: str = "no", data: Sequence[Path] = ()) -> None:
         self.folder = folder
+        self.appendfsync = appendfsync
         self.servers = [free_port(), free_port()]
+        folders = data or [folder / str(port) for port in self.servers]
+        self.data = dict(zip(self.servers, folders, strict=True))
         self.sentinels = [free_port() for _ in range(3)]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         # A sentinel that is not there comes first: the others have to be asked.
         self.url = self.url_of([free_port(), *self.sentinels])
-        self._group = Sentinel(
+        self._group = Sentinel(  # type: ignore[no-untyped-call]
             [("127.0.0.1", port) for port in self.sentinels],
             sentinel_kwargs={"password": SENTINEL_PASSWORD, "socket_timeout": 2},
         )
@@ -62,11 +69,12 @@ class SentinelGroup:
 
     def start_server(self, port: int, *, primary: int) -> None:
         """One server; a replica unless it is the primary itself."""
-        folder = self.folder / str(port)
+        folder = self.data[port]
         folder.mkdir(parents=True, exist_ok=True)
         command = [
             *(str(get_binary_path()), "--bind", "127.0.0.1", "--port", str(port)),
-            *("--dir", str(folder), "--save", "", "--appendonly", "yes", "--appendfsync", "no"),
+            *("--dir", str(folder), "--save", ""),
+            *("--appendonly", "yes", "--appendfsync", self.appendfsync),
             *("--requirepass", PASSWORD, "--masterauth", PASSWORD),
             *("--repl-diskless-sync-delay", "0"),
             *("--maxmemory", "1gb", "--maxmemory-policy", "noeviction"),
@@ -106,7 +114,7 @@ sentinel known-replica {SERVICE} 127.0.0.1 {self.servers[1]}
     def primary(self) -> int:
         """Port of the primary as the sentinels see it now; 0 if there is none."""
         try:
-            return int(self._group.discover_master(SERVICE)[1])
+            return int(self._group.discover_master(SERVICE)[1])  # type: ignore[no-untyped-call]
         except MasterNotFoundError:
             return 0
 
@@ -115,8 +123,15 @@ sentinel known-replica {SERVICE} 127.0.0.1 {self.servers[1]}
         port = self.primary()
         self._processes[port].send_signal(how)
         if how is signal.SIGKILL:
-            self._processes[port].wait()
+            self.reap(port)
         return port
+
+    def pid(self, port: int) -> int:
+        return self._processes[port].pid
+
+    def reap(self, port: int) -> None:
+        """Wait for the end of a server that was killed."""
+        self._processes[port].wait()
 
     def resume(self, port: int) -> None:
         self._processes[port].send_signal(signal.SIGCONT)
@@ -153,7 +168,7 @@ sentinel known-replica {SERVICE} 127.0.0.1 {self.servers[1]}
         def follows() -> bool:
             with self.client(self.primary()) as primary:
                 replica = primary.info("replication").get("slave0", {})
-            return replica.get("state") == "online"
+            return bool(replica.get("state") == "online")
 
         wait_until(follows, seconds=30, what="a replica follows")
 

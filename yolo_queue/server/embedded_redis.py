@@ -94,6 +94,18 @@ class EmbeddedRedis:
                     ) from None
                 time.sleep(0.05)
         client.close()
+        self._sync_folders()
+
+    def _sync_folders(self) -> None:
+        """Make the names of new folders survive a power cut. Redis does so for the names of its
+        files, and not for the folder in which it puts them."""
+        for folder in (self.folder, *self.folder.parents[:2]):
+            with suppress(PermissionError):  # one that is not ours is older than this server
+                descriptor = os.open(folder, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -110,7 +122,10 @@ class EmbeddedRedis:
     def sync(self) -> None:
         """Flush the append-only file from the kernel to the disk; call it every second. Raises
         OSError if the disk fails."""
-        for path in (self.folder / "appendonlydir").glob("*.incr.aof"):
+        # While Redis rewrites its file there are two. The older comes first: a disk that had only
+        # the newer one's writes would have changes of jobs whose acceptance it has not.
+        files = (self.folder / "appendonlydir").glob("*.incr.aof")
+        for path in sorted(files, key=_sequence_number):
             with suppress(FileNotFoundError), path.open("rb") as file:
                 _sync_file(file.fileno())
 
@@ -124,6 +139,11 @@ class EmbeddedRedis:
         """SIGKILL, for tests."""
         self._started().kill()
         self._started().wait()
+
+
+def _sequence_number(path: Path) -> int:
+    """7 of `appendonly.aof.7.incr.aof`."""
+    return int(path.name.split(".")[-3])
 
 
 def _last_line(path: Path) -> str:

@@ -14,29 +14,38 @@ import typer
 
 from yolo_queue.server.disk_space import DiskSpace
 from yolo_queue.server.embedded_redis import EmbeddedRedis
+from yolo_queue.server.file_sync import FileSync
 from yolo_queue.server.services import stop_quickly
 
 POLL_SECONDS = 0.25
-SYNC_SECONDS = 1
+DISK_CHECK_SECONDS = 1
 
 
 class Watchdog(threading.Thread):
-    """Reports when the service is ready and when disk space is low, syncs Redis' file every second,
-    and stops the service if Redis dies."""
+    """Reports when the service is ready and when the disk is short of space or fails, and stops the
+    service if Redis dies. Has Redis' file synced meanwhile."""
 
     def __init__(self, service_url: str, server: EmbeddedRedis | None) -> None:
         super().__init__(daemon=True)
         self._url = service_url + "/ready"
         self._server = server
         self._disk = DiskSpace(server.folder) if server else None
+        self._sync = FileSync(server) if server else None
         self._stopped = threading.Event()
         self._started_at = time.monotonic()
-        self._synced_at = 0.0
+        self._disk_checked_at = 0.0
         self.redis_died = False
+
+    def start(self) -> None:
+        if self._sync:
+            self._sync.start()
+        super().start()
 
     def stop(self) -> None:
         self._stopped.set()
         self.join()
+        if self._sync:
+            self._sync.stop()
 
     def run(self) -> None:
         ready = False
@@ -47,9 +56,9 @@ class Watchdog(threading.Thread):
                 stop_quickly()
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
-            if time.monotonic() - self._synced_at > SYNC_SECONDS:
-                self._sync_and_check_disk()
-                self._synced_at = time.monotonic()
+            if time.monotonic() - self._disk_checked_at > DISK_CHECK_SECONDS:
+                self._check_disk()
+                self._disk_checked_at = time.monotonic()
             if not ready and (processes := self._ready_processes()):
                 ready = True
                 seconds = time.monotonic() - self._started_at
@@ -57,10 +66,11 @@ class Watchdog(threading.Thread):
                     f"Ready after {seconds:.1f} s: {processes} worker processes have their model."
                 )
 
-    def _sync_and_check_disk(self) -> None:
-        if self._server and self._disk:
+    def _check_disk(self) -> None:
+        if self._server and self._disk and self._sync:
             try:
-                self._server.sync()
+                if self._sync.error:
+                    raise self._sync.error
                 warning = self._disk.warning()
             except OSError as error:
                 warning = f"Writing to {self._server.folder} fails; check its disk: {error}"
