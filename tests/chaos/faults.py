@@ -18,6 +18,7 @@ import httpx
 import redis
 
 from shared.job.message import task_message
+from shared.job.record import JobState
 from shared.settings import Settings
 from tests.support.processes import pool_pids
 from tests.support.stack import Stack, wait_until
@@ -226,6 +227,8 @@ def attempts(client: redis.Redis) -> int:
     return int(client.hget("yolo:stats", "attempts") or 0)
 
 
-def finished(client: redis.Redis) -> int:
-    states = ("completed", "failed")
-    return sum(int(client.hget("yolo:stats", f"jobs:{state}") or 0) for state in states)
+def ended_jobs(client: redis.Redis) -> dict[str, int]:
+    """How many jobs have ended in each state, by the service's own count."""
+    states = [state for state in JobState if state.terminal]
+    counts = client.hmget("yolo:stats", [f"jobs:{state}" for state in states])
+    return {state: int(count) for state, count in zip(states, counts, strict=True) if count}
