@@ -118,9 +118,11 @@ class Saboteur:
     def pause_redis(self) -> None:
         fault = self._note("Redis paused", [])
         os.kill(self._stack.redis.pid, signal.SIGSTOP)
-        self._expect_refusal()
-        time.sleep(3)
-        os.kill(self._stack.redis.pid, signal.SIGCONT)
+        try:
+            self._expect_refusal()
+            time.sleep(3)
+        finally:  # or the end of the run would wait for it in vain
+            os.kill(self._stack.redis.pid, signal.SIGCONT)
         fault.recovered_seconds = self._until_work_flows()
 
     def cut_connections(self) -> None:

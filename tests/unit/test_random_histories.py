@@ -169,7 +169,7 @@ def a_lost_event(draw: Draw, life: Life, operations: list[Operation]) -> list[Op
     whole = follow(0, *(event(100, n + 1, state) for n, state in enumerate(life.states)))
     events = list(whole.value["events"])
     del events[draw(st.integers(0, len(events) - 2))]
-    return [*operations, replace(whole, value={"events": events})]
+    return [*operations, whole, replace(whole, value={"events": events})]
 
 
 def a_repeated_event(draw: Draw, life: Life, operations: list[Operation]) -> list[Operation]:
