@@ -164,13 +164,15 @@ class Saboteur:
 
     def _expect_refusal(self) -> None:
         """While Redis is away: 503 as problem+json in under 2 s, on every path."""
-        for path in ("/ready", "/queue", "/result/00000000-0000-4000-8000-000000000000"):
-            begin = time.monotonic()
-            answer = httpx.get(self._stack.url + path, timeout=10)
-            took = time.monotonic() - begin
-            assert answer.status_code == 503, (path, answer.status_code)
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert took < 2, (path, took)
+        # Made before the clock starts: loading certificates takes longer than a request.
+        with httpx.Client(base_url=self._stack.url, timeout=10) as client:
+            for path in ("/ready", "/queue", "/result/00000000-0000-4000-8000-000000000000"):
+                begin = time.monotonic()
+                answer = client.get(path)
+                took = time.monotonic() - begin
+                assert answer.status_code == 503, (path, answer.status_code)
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert took < 2, (path, took)
 
     def _until_work_flows(self) -> float:
         """Until a worker has taken a job that was still in the queue, and `/ready` says so."""
