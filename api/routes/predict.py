@@ -19,7 +19,7 @@ from api.problems import responses
 from api.services import services_of
 from api.uploads import Upload
 from shared import errors, tracing
-from shared.job.record import DetectParameters, NewJob
+from shared.job.record import DetectParameters, JobState, NewJob
 from shared.logs import current_task_id
 from shared.settings import Settings
 
@@ -127,7 +127,7 @@ async def submit(
     await services.rate_limiter.check(owner)
     size = uploads.announced_bytes(request, settings)
     seconds = preferred_wait(request)
-    headers, result, watch = {}, None, None
+    headers, watch = {}, None
     with ExitStack() as watching:
         with services.upload_budget.allocate(owner, size) as allocation:
             await store.admit(size)
@@ -138,12 +138,15 @@ async def submit(
             record, is_new = await store.accept(job)
         current_task_id.set(record.task_id)
         tracing.tag_task(record.task_id)
+        found = None
         if seconds:
             headers["Preference-Applied"] = f"wait={seconds:.0f}"
             found = await read_when_ended(
                 request, record.task_id, seconds, new_job=watch if is_new else None
             )
-            record, result = found or (record, None)
+        elif record.state is JobState.COMPLETED:  # a repeat of a request made a while ago
+            found = await store.read(record.task_id)
+        record, result = found or (record, None)
     headers["Location"] = f"/result/{record.task_id}"
     if not is_new:
         headers["Idempotency-Replayed"] = "true"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -147,8 +148,11 @@ class GatewayStore:
     async def cancel(self, job: JobRecord) -> tuple[JobRecord, bool]:
         """Cancel a job. Returns its record and whether this did it (False: it had ended)."""
         message = first_message(job.task_id, self.keys.queue, job.traceparent)
+        request = secrets.token_hex(8)
         async with self._visit():
-            status, view = await self._lua.run("cancel", id=job.task_id, message=message)
+            status, view = await self._lua.run(
+                "cancel", id=job.task_id, message=message, request=request
+            )
         return _record(view), status == b"cancelled"
 
     # -- upkeep ---------------------------------------------------------------------------------

@@ -10,7 +10,7 @@
 | `{q}:image:{id}` | string | the upload | until the job ends, record TTL |
 | `celery-task-meta-{id}` | string | result or failure in Celery's format | result TTL |
 | `{q}:staged:{id}:{attempt}` | string | a result before its commit | 1 minute |
-| `{q}:events:{id}` | stream | state changes, for `/events` and the chaos run | with the record |
+| `{q}:events:{id}` | stream | state changes, for `/events` | with the record |
 | `{q}:changes` | channel | `id state` at every change after the first state | - |
 | `{q}:lane:{n}` | sorted set | queued ids by sequence number: position in O(log n) | until taken |
 | `{q}:clients` | hash | for each client its lane and number of queued jobs | while it has any |

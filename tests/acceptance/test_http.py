@@ -44,6 +44,17 @@ def test_every_code_in_the_samples_is_found(client: httpx.Client, name: str) -> 
     assert len(found) == len(expected), "no false alarms"
 
 
+def test_a_repeated_submission_has_the_result_of_its_completed_job(client: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "repeated", "Content-Type": "image/jpeg"}
+    first = client.post("/predict/", content=sample(), headers=headers)
+    assert first.status_code == 201
+    job = wait_for(client, first.json()["task_id"])
+    again = client.post("/predict/", content=sample(), headers=headers)
+    assert again.status_code == 200
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.json() == job
+
+
 def test_the_job_object_from_queued_to_completed(client: httpx.Client) -> None:
     answer = client.post("/predict/", files={"file": sample()})
     assert answer.status_code == 201

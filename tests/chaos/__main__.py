@@ -1,4 +1,5 @@
-"""Kills the parts of a real stack under steady load, then accounts for every job.
+"""Kills the parts of a real stack under load. Then it accounts for every job, and decides whether
+what the clients saw is possible.
 
 python -m tests.chaos --jobs 500 --seed 1
 """
@@ -15,17 +16,30 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import httpx
 import redis
 
 from tests.chaos.cases import Case, broken_case, healthy_cases, poison_case
-from tests.chaos.faults import Saboteur, finished
+from tests.chaos.faults import MAX_ATTEMPTS, Saboteur, ended_jobs
+from tests.chaos.history import History, Recorder
+from tests.chaos.history_checker import check, summary
+from tests.chaos.history_load import (
+    MAX_QUEUE_JOBS,
+    Audit,
+    HistoryLoad,
+    record_webhook,
+    small_cases,
+)
 from tests.chaos.load import CaseLoad
 from tests.chaos.reconcile import Verdict, reconcile
+from tests.support.receivers import SECRET, receiver
 from tests.support.slow_network import SlowNetwork
 from tests.support.stack import Stack
-from yolo_queue import AsyncClient, Client
+from yolo_queue import AsyncClient
 
 # Faults in the order of a run; a longer run goes through them more than once.
 ROUND = (
@@ -42,6 +56,24 @@ ROUND = (
     "gateway SIGKILL",
     "worker SIGTERM",
 )
+
+RESULT_TTL_SECONDS = 3600
+"""Longer than a run, so no job may ever be unknown."""
+HISTORY_SHARE = 0.2
+"""Jobs of the history's clients, as a share of the load's."""
+REFUSED_WEBHOOKS = 4
+"""The receiver refuses the first ones, so that some are sent twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the clients have left when all jobs have ended."""
+
+    load: CaseLoad
+    history: History
+    others: dict[str, Case]
+    """The cases of the history's jobs, by id."""
+    audits: dict[str, Audit]
 
 
 def main() -> int:
@@ -68,20 +100,22 @@ def main() -> int:
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="yolo-queue-chaos-"))
     say(f"logs: {folder}")
-    verdict, load, saboteur = run(folder, arguments)
-    report(verdict, load, saboteur, time.monotonic() - began)
-    return 1 if verdict.discrepancies else 0
+    verdict, outcome, saboteur = run(folder, arguments)
+    report(verdict, outcome, saboteur, time.monotonic() - began)
+    return 1 if verdict.discrepancies or verdict.violations else 0
 
 
-def run(folder: Path, arguments: argparse.Namespace) -> tuple[Verdict, CaseLoad, Saboteur]:
+def run(folder: Path, arguments: argparse.Namespace) -> tuple[Verdict, Outcome, Saboteur]:
     batching = arguments.micro_batch > 1
     stack = Stack(
         folder,
         MICRO_BATCH_JOBS=str(arguments.micro_batch),
         WORKER_CONCURRENCY="1" if batching else "2",
-        RESULT_TTL_SECONDS="3600",
+        RESULT_TTL_SECONDS=str(RESULT_TTL_SECONDS),
         TASK_TIME_LIMIT_SECONDS="20",
         TASK_KILL_GRACE_SECONDS="2",
+        WEBHOOK_SECRET=SECRET,
+        WEBHOOK_ALLOW_PRIVATE="true",
     )
     with ExitStack() as running:
         if arguments.redis_delay_ms:
@@ -96,30 +130,31 @@ def run(folder: Path, arguments: argparse.Namespace) -> tuple[Verdict, CaseLoad,
 
         order = list(ROUND) * arguments.rounds
         random.Random(arguments.seed).shuffle(order)
-        load = asyncio.run(send_meanwhile(stack.url, cases, arguments.rate, saboteur, order))
-        with (
-            redis.Redis(port=stack.redis.port, socket_timeout=10) as store,
-            Client(stack.url) as client,
-        ):
-            verdict = reconcile(client, store, load, saboteur.faults)
+        outcome = asyncio.run(send_meanwhile(stack, cases, arguments, saboteur, order))
+        verdict = reconcile(outcome.load, outcome.others, outcome.audits, saboteur.faults)
+        verdict.violations = check(outcome.history)
+        with redis.Redis(port=stack.redis.port, socket_timeout=10) as store:
             verdict.discrepancies += leftovers(store)
-            if (ended := finished(store)) != verdict.account["accepted"]:
-                verdict.discrepancies.append(f"{ended} jobs have ended by the service's own count")
+            verdict.discrepancies += miscounted(store, outcome.audits)
         if "totals were wrong" in stack.logs():
             verdict.discrepancies.append("totals had to be corrected; the gateway's log says which")
-        say_what_logs_know(stack.logs(), verdict.discrepancies)
+        say_what_logs_know(stack.logs(), verdict.discrepancies + verdict.violations)
         if batching:
             sizes = [int(size) for size in re.findall(r"(\d+) jobs in one batch", stack.logs())]
             say(f"{len(sizes)} batches with {sum(sizes)} jobs")
             if not sizes:
                 verdict.discrepancies.append("no two jobs ran together")
-    return verdict, load, saboteur
+    return verdict, outcome, saboteur
 
 
 async def send_meanwhile(
-    url: str, cases: list[Case], rate: float, saboteur: Saboteur, order: list[str]
-) -> CaseLoad:
-    """Do the faults in this order under load; returns the load once all its jobs have ended."""
+    stack: Stack,
+    cases: list[Case],
+    arguments: argparse.Namespace,
+    saboteur: Saboteur,
+    order: list[str],
+) -> Outcome:
+    """Do the faults in this order under load; returns once all jobs have ended."""
 
     def do_faults() -> None:
         kinds = saboteur.kinds()
@@ -128,14 +163,52 @@ async def send_meanwhile(
             kinds[name]()
             time.sleep(2)  # steady load between faults
 
-    async with AsyncClient(url, retry_seconds=0) as client:
-        load = CaseLoad(client, cases, rate)
-        sending = asyncio.create_task(load.run())
-        await asyncio.to_thread(do_faults)
-        load.finish()
-        say("waiting for the last jobs")
-        await sending
-    return load
+    recorder = Recorder(
+        stack.folder / "history.jsonl",
+        result_ttl_seconds=RESULT_TTL_SECONDS,
+        max_attempts=MAX_ATTEMPTS,
+    )
+    timeout = httpx.Timeout(None, connect=5)  # each request has a deadline of its own
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    async with (
+        AsyncClient(stack.url, retry_seconds=0) as client,
+        httpx.AsyncClient(base_url=stack.url, timeout=timeout, limits=limits) as http,
+    ):
+        load = CaseLoad(client, cases, arguments.rate)
+        hear = partial(record_webhook, recorder)
+        with recorder, receiver(failures=REFUSED_WEBHOOKS, heard=hear) as (webhook_url, _):
+            history = HistoryLoad(
+                http,
+                recorder,
+                small_cases(cases),
+                webhook_url=webhook_url,
+                rate=arguments.rate * HISTORY_SHARE,
+                seed=arguments.seed,
+                others=load.latest_job,
+            )
+            async with asyncio.TaskGroup() as clients:
+                clients.create_task(load.run())
+                clients.create_task(history.run())
+                await asyncio.to_thread(do_faults)
+                load.finish()
+                history.finish()
+                say("waiting for the last jobs")
+            say("a crowd before a short queue")
+            await asyncio.to_thread(shorten_queue, stack)
+            await history.crowd()
+            await history.wait_for_webhooks()
+            ids = [shot.task_id for shot in load.shots if shot.task_id]
+            audits = await history.audit([*ids, *history.cases])
+            return Outcome(load, recorder.finish(), history.cases, audits)
+
+
+def shorten_queue(stack: Stack) -> None:
+    """Restart the gateway with a short queue. It would be in the way while faults let jobs pile
+    up."""
+    stack.environment["MAX_QUEUE_JOBS"] = str(MAX_QUEUE_JOBS)
+    stack.gateway.terminate()
+    stack.gateway.wait(timeout=40)
+    stack.start_gateway()
 
 
 def make_cases(jobs: int, seed: int) -> list[Case]:
@@ -151,9 +224,9 @@ def make_cases(jobs: int, seed: int) -> list[Case]:
     return special[:3] + slow + [case for case in cases if case.name != "slow"]
 
 
-def say_what_logs_know(logs: str, discrepancies: list[str]) -> None:
+def say_what_logs_know(logs: str, wrong: list[str]) -> None:
     """Print the log lines of the jobs that went wrong, in case the files do not outlive the run."""
-    ids = {line.split()[0] for line in discrepancies}
+    ids = {line.split()[0].rstrip(":") for line in wrong}
     for line in logs.splitlines():
         if any(task_id in line for task_id in ids):
             say(line)
@@ -170,7 +243,19 @@ def leftovers(client: redis.Redis) -> list[str]:
     return left
 
 
-def report(verdict: Verdict, load: CaseLoad, saboteur: Saboteur, seconds: float) -> None:
+def miscounted(client: redis.Redis, audits: dict[str, Audit]) -> list[str]:
+    """The service's own count of ended jobs must be that of the jobs which clients know."""
+    known, counted = Counter(audit.job["status"] for audit in audits.values()), ended_jobs(client)
+    return [] if known == counted else [f"the service counts {counted}, its clients {dict(known)}"]
+
+
+def report(
+    verdict: Verdict,
+    outcome: Outcome,
+    saboteur: Saboteur,
+    seconds: float,
+) -> None:
+    load, history = outcome.load, outcome.history
     names = [fault.name for fault in saboteur.faults]
     print("\n| fault | times | recoveries | p50 s | max s |\n| --- | --- | --- | --- | --- |")
     for name, times in sorted(verdict.recoveries.items()):
@@ -179,13 +264,23 @@ def report(verdict: Verdict, load: CaseLoad, saboteur: Saboteur, seconds: float)
         print(f"| {name} | {names.count(name)} | {len(times)} | {median} | {longest} |")
     account = verdict.account
     ended = {state: account[state] for state in ("completed", "failed")}
+    others = Counter(
+        outcome.audits[task_id].job["status"]
+        for task_id in outcome.others
+        if task_id in outcome.audits
+    )
     print(f"\njobs accepted: {account['accepted']}, ended: {ended}")
     print(f"attempts: {dict(sorted(Counter(shot.attempts for shot in load.shots).items()))}")
     print(f"refused and sent again: {account['refusals_by_code']}")
+    print(f"jobs of the history: {len(outcome.others)}, ended: {dict(others)}")
     print(f"took {seconds:.0f} s")
     for line in verdict.discrepancies:
         print("DISCREPANCY", line)
-    print("nothing lost, nothing twice" if not verdict.discrepancies else "FAILED")
+    for line in verdict.violations:
+        print("VIOLATION", line)
+    print(f"history: {summary(history)}, {'impossible' if verdict.violations else 'possible'}")
+    failed = verdict.discrepancies or verdict.violations
+    print("FAILED" if failed else "nothing lost, nothing twice")
 
 
 def say(text: str) -> None:

@@ -37,6 +37,11 @@ class CaseLoad(Load):
     def case(self, shot: Shot) -> Case:
         return self._cases.case(shot.index)
 
+    def latest_job(self) -> str:
+        """The id of the job that was accepted last and has not ended; empty if there is none."""
+        running = (shot for shot in reversed(self.shots) if shot.task_id and shot.ended is None)
+        return next((shot.task_id for shot in running), "")
+
     def finish(self) -> None:
         """Send what is left of the cases, and no more."""
         self._finishing = True

@@ -132,9 +132,12 @@ class Simulation:
         self._compare("queue", (depth, in_flight, dead), expected)
 
     def cancel(self, task_id: str) -> str:
+        """Twice: the answer may be lost, and the same request sent again."""
         expected = self.model.cancel(task_id)
-        (status, _), _ = self._call("cancel", id=task_id, message=first_message(task_id, Q))
-        self._compare("cancel", status.decode(), expected)
+        arguments = {"id": task_id, "message": first_message(task_id, Q), "request": f"{self.now}"}
+        for _ in range(2):
+            (status, _), _ = self._call("cancel", **arguments)
+            self._compare("cancel", status.decode(), expected)
         return expected
 
     def sweep(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import http.server
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,11 +19,13 @@ Post = tuple[dict[str, str], bytes]
 class _Handler(http.server.BaseHTTPRequestHandler):
     got: list[Post]
     failures: int
+    heard: Callable[[Post], None]
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.got.append((headers, body))
+        self.heard((headers, body))
         self.send_response(500 if len(self.got) <= self.failures else 204)
         self.end_headers()
 
@@ -33,11 +35,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def receiver(
-    host: str = "127.0.0.1", *, port: int = 0, failures: int = 0
+    host: str = "127.0.0.1",
+    *,
+    port: int = 0,
+    failures: int = 0,
+    heard: Callable[[Post], None] = lambda _: None,
 ) -> Iterator[tuple[str, list[Post]]]:
     """Its URL on `host`, a name of this machine, and what it has got. Refuses the first
-    `failures`."""
-    handler = type("Handler", (_Handler,), {"got": [], "failures": failures})
+    `failures`. Calls `heard` for each post, in a thread of its own, before it answers."""
+    attributes = {"got": [], "failures": failures, "heard": staticmethod(heard)}
+    handler = type("Handler", (_Handler,), attributes)
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
