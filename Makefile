@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: run test check topology chaos soak stress bench setup setup-dev
+.PHONY: run test check topology chaos prove soak stress bench setup setup-dev
 
 run: setup ## the whole service on this machine
 	@exec $(BIN)/yolo-queue up
@@ -39,6 +39,9 @@ $(VENV)/.%: pyproject.toml constraints.txt $(BIN)/uv
 
 chaos: setup-dev ## kill everything in turn under load, then account for every job
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+prove: setup-dev ## random histories and every interleaving, on the real scripts, against a model
+	$(BIN)/python -m tests.proofs $(PROVE)
 
 soak: setup-dev ## 20,000 jobs with a no-op detector; memory, files and keys must not grow
 	$(BIN)/python -m bench.soak $(SOAK)

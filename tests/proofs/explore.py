@@ -1,20 +1,14 @@
 """Explores every interleaving of a small service to a depth, on the real scripts.
 
-    python -m tests.proofs.explore --depth 8
-
 After each turn the scripts are compared with the model. From every N-th new state on, one healthy
 worker has to end every job, and then nothing may be left.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import multiprocessing
-import os
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +18,7 @@ from typing import Any
 
 from shared.settings import Settings
 from tests.proofs.drain import drain, nothing_left
-from tests.proofs.server import proof_server, small
+from tests.proofs.server import proof_server
 from tests.proofs.simulation import Simulation, Wrong
 from tests.proofs.timeline import Timeline
 from tests.proofs.world import Turn, World
@@ -147,39 +141,3 @@ def replay(timeline: Timeline, history: Sequence[Turn]) -> World:
     for turn in history:
         world = world.after(turn)
     return world
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--depth", type=int, default=7)
-    parser.add_argument("--drain-every", type=int, default=1, metavar="N")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    arguments = parser.parse_args()
-    began, level, findings = time.monotonic(), 0, Findings()
-    print("| depth | turns | different states | drained | slowest s | seconds |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        proof_server(Path(folder), small(**BOUNDS)) as timeline,
-    ):
-        for level, findings in enumerate(
-            explore(
-                timeline,
-                arguments.depth,
-                drain_every=arguments.drain_every,
-                processes=arguments.processes,
-            ),
-            1,
-        ):
-            print(
-                f"| {level} | {findings.turns:,} | {findings.states:,} | {findings.drained:,} | "
-                f"{findings.slowest_drain_ms / 1000:.0f} | {time.monotonic() - began:.0f} |",
-                flush=True,
-            )
-    for history, wrong in findings.wrong:
-        print("WRONG", wrong, "after", list(history))
-    return 1 if findings.wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

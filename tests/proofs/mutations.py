@@ -23,14 +23,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, Verbosity, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis import Phase, Verbosity
 
 from shared.job import scripts
 from tests.proofs.explore import BOUNDS, explore
 from tests.proofs.mutants import Mutant, mutants
 from tests.proofs.server import proof_server, small
-from tests.proofs.state_machine import ServiceMachine
+from tests.proofs.state_machine import run_random_histories
 
 LUA = Path(scripts.__file__).with_name("lua")
 INTEGRATION = [
@@ -40,7 +39,7 @@ INTEGRATION = [
         *("redis_refuses", "webhook_outbox", "webhook_attempts", "webhook_sender"),
     )
 ]
-EXAMPLES, STEPS, DEPTH = 300, 40, 4
+EXAMPLES, DEPTH = 300, 4
 PROOF_SECONDS, PYTEST_SECONDS = 300, 300
 """A mutant that hangs is found, too."""
 
@@ -94,23 +93,12 @@ def _in_process(proof: Callable[[Path], None]) -> Finder:
 def _random_histories(folder: Path) -> None:
     scripts._LUA = folder
     with proof_server(folder.with_name("server"), small()) as timeline:
-
-        class Machine(ServiceMachine):
-            pass
-
-        Machine.timeline = timeline
-        run_state_machine_as_test(
-            Machine,
-            settings=settings(
-                max_examples=EXAMPLES,
-                stateful_step_count=STEPS,
-                deadline=None,
-                database=None,
-                derandomize=True,
-                verbosity=Verbosity.quiet,
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            ),
+        run_random_histories(
+            timeline,
+            EXAMPLES,
+            derandomize=True,
+            verbosity=Verbosity.quiet,
+            phases=[Phase.generate],
         )
 
 

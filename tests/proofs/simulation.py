@@ -34,12 +34,12 @@ class Simulation:
         self.timeline = timeline
         self.model = Model(timeline.settings, START_MS)
         self.state = State(EMPTY, START_MS)
-        self.letters = 0
+        self.made = 0
 
     def fork(self) -> Simulation:
         """The same service at the same moment, to take another turn from here."""
         twin = Simulation.__new__(Simulation)
-        twin.timeline, twin.state, twin.letters = self.timeline, self.state, self.letters
+        twin.timeline, twin.state, twin.made = self.timeline, self.state, self.made
         twin.model = self.model.copy()
         twin.model.settings = self.timeline.settings
         return twin
@@ -134,7 +134,7 @@ class Simulation:
     def cancel(self, task_id: str) -> str:
         """Twice: the answer may be lost, and the same request sent again."""
         expected = self.model.cancel(task_id)
-        arguments = {"id": task_id, "message": first_message(task_id, Q), "request": f"{self.now}"}
+        arguments = {"id": task_id, "message": first_message(task_id, Q), "request": self._next()}
         for _ in range(2):
             (status, _), _ = self._call("cancel", **arguments)
             self._compare("cancel", status.decode(), expected)
@@ -272,8 +272,7 @@ class Simulation:
     # -- dead letters ---------------------------------------------------------------------------
 
     def bury_message(self, text: str) -> None:
-        self.letters += 1
-        letter = f"message-{self.letters}"
+        letter = f"message-{self._next()}"
         self.model.bury_message(letter, text)
         error = json.dumps(UndeliverableMessage("why").as_dict())
         self._call("bury_message", id=letter, text=text, error=error)
@@ -335,6 +334,11 @@ class Simulation:
     def delete_record(self, task_id: str) -> None:
         self.model.delete_record(task_id)
         self._commands(["DEL", KEYS.job(task_id)])
+
+    def _next(self) -> str:
+        """A name that nothing else has."""
+        self.made += 1
+        return str(self.made)
 
     # -- running and comparing ------------------------------------------------------------------
 

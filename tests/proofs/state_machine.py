@@ -7,10 +7,16 @@ come late or twice, a message or a record may be gone, and the clock may jump.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.proofs.drain import beat, drain, nothing_left
 from tests.proofs.model import Request
@@ -31,6 +37,7 @@ REQUESTS = st.builds(
 )
 STEPS_MS = st.sampled_from([1, 500, 2000, 6500, 10_001, 31_000, 121_000])
 JUMPS_MS = st.sampled_from([-60_000, -1000, 3_600_000])
+STEPS = 50
 DRAIN_MS = 600_000
 """The clock may have been set back by minutes just before, and leases end on that clock."""
 
@@ -257,3 +264,21 @@ class ServiceMachine(RuleBasedStateMachine):
     @staticmethod
     def _one(data: st.DataObject, options: Sequence[T]) -> T:
         return data.draw(st.sampled_from(options))
+
+
+def run_random_histories(timeline: Timeline, examples: int, **options: Any) -> None:
+    """Raises what the shortest history that fails raises. `options`: Hypothesis' settings."""
+
+    class Machine(ServiceMachine):
+        pass
+
+    Machine.timeline = timeline
+    chosen: dict[str, Any] = {
+        "max_examples": examples,
+        "stateful_step_count": STEPS,
+        "deadline": None,
+        "database": None,
+        "suppress_health_check": list(HealthCheck),
+        "phases": [Phase.generate, Phase.shrink],
+    }
+    run_state_machine_as_test(Machine, settings=settings(**(chosen | options)))

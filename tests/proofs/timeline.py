@@ -69,12 +69,14 @@ class Timeline:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._client, self.settings = client, settings
         self._scripts: dict[str, Any] = {}
+        self.calls = 0
 
     def run(
         self, state: State, now_ms: int, script: str, argument: object
     ) -> tuple[Any, State, list[str]]:
         """Run a script of `lua/`, or plain commands (`commands`). Returns its reply, the state
         after it and what it published."""
+        self.calls += 1
         if script not in self._scripts:
             text = _COMMANDS if script == "commands" else script_text(script, self.settings)
             self._scripts[script] = self._client.register_script(
