@@ -38,6 +38,8 @@ WARM_UP = 0.1
 RESULT_TTL_SECONDS = 3
 MEMORY_GROWTH = 0.05
 """Of the mean: how much a process' memory may grow in the whole run."""
+LEAST_GROWTH_MIB = 1.0
+"""What any process may grow by: a small heap grows in steps."""
 FILE_GROWTH_MIB = 64.0
 """Redis rewrites its file when it has doubled, but not below 64 MiB: a sawtooth."""
 PERMANENT = {b"yolo:stats", b"yolo:marks", b"yolo:model", b"yolo:workers", b"yolo:workers-seen"}
@@ -121,7 +123,9 @@ def bound_of(name: str, mean: float) -> float:
     """How much it may grow in the whole run."""
     if name == "Redis, MiB of its file":
         return FILE_GROWTH_MIB
-    return MEMORY_GROWTH * mean if "MiB" in name else 1.0
+    if "MiB" in name:
+        return max(LEAST_GROWTH_MIB, MEMORY_GROWTH * mean)
+    return 1.0  # one file, one thread, one key
 
 
 def judge(samples: list[Sample], jobs: int) -> tuple[list[str], bool]:
