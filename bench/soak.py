@@ -128,6 +128,8 @@ def bound_of(name: str, mean: float) -> float:
         return FILE_GROWTH_MIB
     if name == "Redis, MiB":
         return REDIS_HEAP_MIB
+    if name == "Redis, MiB in use":
+        return MEMORY_GROWTH * mean
     if "MiB" in name:
         return max(LEAST_GROWTH_MIB, MEMORY_GROWTH * mean)
     return 1.0  # one file, one thread, one key
