@@ -6,8 +6,8 @@
 After every batch of jobs it waits until their results have expired, and measures: anonymous
 memory, open files and threads of each process, keys and memory of Redis, and its append-only file.
 After a warm-up of a tenth of the jobs, a line is laid through the points. It fails if one of them
-surely grows by more than its bound in the whole run. Writes bench/results/soak_DETECTOR.json and
-.md.
+surely grows by more than its bound in the whole run. Writes bench/results/soak_noop.json or
+soak_real.json, and the same as .md.
 """
 
 from __future__ import annotations
