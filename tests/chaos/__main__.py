@@ -125,7 +125,7 @@ def run(folder: Path, arguments: argparse.Namespace) -> tuple[Verdict, Outcome, 
         stack.start(workers=0)
         saboteur = Saboteur(stack, arguments.seed)
         stack.workers = [saboteur.start_worker() for _ in range(2)]
-        cases = make_cases(arguments.jobs, arguments.seed)
+        cases = make_cases(arguments.jobs, arguments.seed, arguments.micro_batch)
         stack.wait_ready(processes=2 if batching else 4)
 
         order = list(ROUND) * arguments.rounds
@@ -211,12 +211,12 @@ def shorten_queue(stack: Stack) -> None:
     stack.start_gateway()
 
 
-def make_cases(jobs: int, seed: int) -> list[Case]:
+def make_cases(jobs: int, seed: int, micro_batch_jobs: int) -> list[Case]:
     """Mostly healthy jobs of mixed sizes, in a seeded order, with poison and broken files."""
     source = random.Random(seed)
     special = [poison_case(kind) for kind in ("kill", "kill", "hang", "raise", "slow")]
     special += [broken_case(seed + number) for number in range(max(3, jobs // 50))]
-    healthy = healthy_cases()
+    healthy = healthy_cases(micro_batch_jobs)
     cases = special[3:] + [source.choice(healthy) for _ in range(jobs - len(special))]
     source.shuffle(cases)
     # The ones that take long go first, or the run would wait for them at its end.

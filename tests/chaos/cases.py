@@ -24,8 +24,9 @@ class Case:
     error: str = ""
 
 
-def healthy_cases() -> list[Case]:
-    """Mixed sizes and formats. The expected answers are computed here, one after the other."""
+def healthy_cases(micro_batch_jobs: int) -> list[Case]:
+    """Mixed sizes and formats. The expected answers are computed here, one after the other, with
+    the networks of the service: those for batches differ (docs/decisions/0005)."""
     pictures = {
         path.name: Image.open(path).convert("RGB") for path in sorted(SAMPLES.glob("*.jpg"))
     }
@@ -42,7 +43,7 @@ def healthy_cases() -> list[Case]:
     from worker.model.images import decode, side_needed
     from worker.model.runtimes import prepare
 
-    settings = Settings(yolo_model=str(DEMO_MODEL))
+    settings = Settings(yolo_model=str(DEMO_MODEL), micro_batch_jobs=micro_batch_jobs)
     detector, parameters = Detector(settings, prepare(settings)), DetectParameters()
     side = side_needed(parameters, settings.annotated_max_side)
 

@@ -106,7 +106,7 @@ class JobClients:
             read = await until_answered(partial(client.read, task_id, wait=wait))
             if read.outcome is not Outcome.OK or _has_ended(read.value):
                 return
-            await asyncio.sleep(source.uniform(0.05, 1))
+            await asyncio.sleep(source.uniform(0.1, 2))
 
     async def _submit(self, client: RecordingClient, plan: Plan, key: str, webhook_url: str) -> str:
         patience = iter(plan.impatience)
