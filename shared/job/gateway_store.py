@@ -117,7 +117,6 @@ class GatewayStore:
         """
         ttl = self._settings.record_ttl_seconds
         storing = [upload_storage.storing(self.keys, job, ttl) for job in jobs]
-        dropping = upload_storage.dropping(self.keys, [job.task_id for job in jobs])
         arguments = accept_arguments(jobs, self._settings)
         async with self._visit(writing_bytes=sum(len(job.image) for job in jobs)):
             try:
@@ -126,15 +125,14 @@ class GatewayStore:
                 # Some uploads may be stored without a record: delete them, unless an earlier try,
                 # whose answer was lost, has made the record.
                 if not await self.redis.exists(self.keys.job(jobs[0].task_id)):
-                    await self.redis.execute_command(*dropping)
+                    ids = [job.task_id for job in jobs]
+                    await self.redis.execute_command(*upload_storage.dropping(self.keys, ids))
                 raise
             status, rest = reply
             if status == b"accepted":
                 # A Redis that could not append this to its file has answered all the same. It says
                 # so from the next command on, PING included (docs/decisions/0002-durability.md).
                 await self.redis.ping()
-            else:
-                await self.redis.execute_command(*dropping)
         if status == b"unstored":  # an upload expired before the record could be made
             raise unavailable(redis.TimeoutError())
         if status == b"full":

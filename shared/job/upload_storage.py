@@ -24,5 +24,5 @@ def fetching(keys: Keys, task_id: str) -> Command:
 
 
 def dropping(keys: Keys, task_ids: list[str]) -> Command:
-    """For uploads whose jobs were refused."""
+    """For uploads whose jobs Redis had no room for."""
     return ("UNLINK", *map(keys.image, task_ids))

@@ -95,8 +95,6 @@ class WorkerStore:
         storing = upload_storage.storing(self.keys, job, self._settings.record_ttl_seconds)
         arguments = accept_arguments([job], self._settings, adopt=adopt)
         _, (status, _) = self._run_among("accept", before=[storing], **arguments)
-        if status != b"accepted":
-            self._execute(*upload_storage.dropping(self.keys, [job.task_id]))
         return bool(status == b"accepted")
 
     def refuse(self, task_id: str, error: JobError) -> None:

@@ -235,7 +235,10 @@ def say_what_logs_know(logs: str, wrong: list[str]) -> None:
 def leftovers(client: redis.Redis) -> list[str]:
     """What must be gone once every job has ended."""
     left = [f"lease left: {name!r}" for name in client.zrange("yolo:leases", 0, -1)]
-    left += [f"image left: {name!r}" for name in client.keys("yolo:image:*")]
+    for name in client.keys("yolo:image:*"):
+        # One without a record was stored and never accepted: its gateway died, or its connection.
+        if client.exists(name.replace(b":image:", b":job:")) or client.ttl(name) < 0:
+            left.append(f"image left: {name!r}")
     left += [f"job left in {key!r}" for key in client.keys("yolo:lane:*")]
     left += [f"total left in {key}" for key in ("yolo:clients", "yolo:owed") if client.exists(key)]
     if int(client.hget("yolo:stats", "queued_bytes") or 0):

@@ -223,14 +223,17 @@ class Model:
             return "accepted", known
         earlier, its_fingerprint, expires = self.idempotency.get(key, ("", "", 0))
         if expires > self.now and self.record(earlier):
+            self._drop_images(requests)
             return ("replayed", [earlier]) if its_fingerprint == fingerprint else ("conflict", [])
         if not all(self.has_image(request.id) for request in requests):
+            self._drop_images(requests)
             return "unstored", []
         settings = self.settings
         size = self.queued_bytes() + sum(request.bytes for request in requests)
         number = len(self.queued()) + len(requests)
         if not adopt and (number > settings.max_queue_jobs or size > settings.max_queue_bytes):
             self.counts["refused"] += len(requests)
+            self._drop_images(requests)
             return "full", []
         if owner in self.clients:
             lane = self.clients[owner][1]
@@ -248,6 +251,10 @@ class Model:
             expires = self.now + self.record_ttl_ms
             self.idempotency[key] = (requests[0].id, fingerprint, expires)
         return "accepted", [request.id for request in requests]
+
+    def _drop_images(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self.images.pop(request.id, None)
 
     def cancel(self, task_id: str) -> str:
         self.expire_if_overdue(task_id)

@@ -1,6 +1,6 @@
 """Takes each guard out of each script, one at a time: does a test fail?
 
-    python -m tests.proofs.mutations --report docs/mutations.md
+    python -m tests.proofs.mutations --report FILE
 
 Tries the model-based tests first, then the exploration, then the integration tests of the store. A
 guard that no test misses is listed as alive.

@@ -71,8 +71,7 @@ class Simulation:
         self.model.store_image(task_id)
         self._commands(["SET", KEYS.image(task_id), "image", "EX", ttl])
 
-    def drop_image(self, task_id: str) -> None:
-        """What a gateway does after a refusal; also an upload that somebody deletes."""
+    def delete_image(self, task_id: str) -> None:
         self.model.delete_image(task_id)
         self._commands(["UNLINK", KEYS.image(task_id)])
 

@@ -95,10 +95,7 @@ class ServiceMachine(RuleBasedStateMachine):
         for task_id in ids if stored else ids[1:]:
             simulation.store_image(task_id)
         status = simulation.accept(owner, requests, adopt=adopt, key=key, fingerprint=fingerprint)
-        if status != "accepted":
-            for task_id in ids:
-                simulation.drop_image(task_id)
-        elif adopt:
+        if status == "accepted" and adopt:
             self.held.append(ids[0])
         self.repeat = (owner, requests, adopt, key, fingerprint)
 
@@ -250,7 +247,7 @@ class ServiceMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.ids)
     @rule(data=st.data())
     def delete_upload(self, data: st.DataObject) -> None:
-        self.simulation.drop_image(self._one(data, self.ids))
+        self.simulation.delete_image(self._one(data, self.ids))
 
     def teardown(self) -> None:
         """Whatever has happened, all jobs end, and nothing is left."""

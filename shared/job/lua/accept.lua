@@ -1,5 +1,6 @@
 -- Accept one or several jobs of one owner: records, places in the queue and Celery messages in one
--- step, or a refusal that leaves nothing behind. Their uploads are stored already.
+-- step, or a refusal that leaves nothing behind. Their uploads are stored already; a refusal deletes
+-- them.
 -- Safe to repeat: jobs that are there already are accepted again without being counted twice.
 -- arg: owner, idempotency_key, fingerprint, adopt (Celery has delivered the task already, so it needs
 --      no message and no room in the queue),
@@ -12,24 +13,29 @@ for _, job in ipairs(arg.jobs) do
 end
 if #known > 0 then return {'accepted', known} end
 
+local function refuse(status, why)
+  for _, job in ipairs(arg.jobs) do drop_image(job.id) end
+  return {status, why}
+end
+
 local idem = P .. ':idem:' .. arg.idempotency_key
 if arg.idempotency_key ~= '' then
   local earlier = redis.call('HMGET', idem, 'id', 'fingerprint')
   if earlier[1] and redis.call('EXISTS', job_key(earlier[1])) == 1 then
-    if earlier[2] ~= arg.fingerprint then return {'conflict', {}} end
-    return {'replayed', {view(earlier[1])}}
+    if earlier[2] ~= arg.fingerprint then return refuse('conflict', {}) end
+    return refuse('replayed', {view(earlier[1])})
   end
 end
 
 local bytes = 0
 for _, job in ipairs(arg.jobs) do
   bytes = bytes + job.bytes
-  if not has_image(job.id) then return {'unstored', {}} end
+  if not has_image(job.id) then return refuse('unstored', {}) end
 end
 if not arg.adopt and (queued_jobs() + #arg.jobs > MAX_QUEUE_JOBS
     or stat('queued_bytes') + bytes > MAX_QUEUE_BYTES) then
   count('refused', #arg.jobs)
-  return {'full', {tostring(queued_jobs()), tostring(drain_interval_us())}}
+  return refuse('full', {tostring(queued_jobs()), tostring(drain_interval_us())})
 end
 
 local lane = lane_of(arg.owner)
