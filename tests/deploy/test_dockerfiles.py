@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+import signal
+import socket
 import subprocess
 import tomllib
 from pathlib import Path
@@ -221,3 +223,15 @@ def test_dockerignore_is_read_as_docker_reads_it(tmp_path: Path) -> None:
         context.sends(Path(path))
         for path in ("a.md", "README.md", "deep/a.md", "x/tmp/y", "docs/a.txt", "docs/b/a.txt")
     ] == [False, True, True, False, False, True]
+
+
+def test_a_write_to_a_closed_connection_is_an_error_and_no_signal() -> None:
+    """Although the library that reads Dockerfiles brings a runtime with handlers of its own."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.close()
+        with pytest.raises(BrokenPipeError):
+            ours.send(b"x")
+    status = Path("/proc/self/status").read_text()
+    ignored = int(re.findall(r"SigIgn:\s+(\w+)", status)[0], 16)
+    assert ignored & 1 << (signal.SIGPIPE - 1)
