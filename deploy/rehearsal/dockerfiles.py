@@ -10,9 +10,9 @@ from pathlib import Path
 
 import dockerfile  # type: ignore[import-not-found]
 
-# It is written in Go, whose runtime installs a handler for SIGPIPE when it is loaded. Python ignores
-# that signal. With the handler, the next write to a closed connection ended a whole test run with
-# SIGSEGV: the signal stack that Python has is too small for it.
+# It is written in Go, whose runtime installs a handler for SIGPIPE when it is loaded. Python
+# ignores that signal. With the handler, the next write to a closed connection ended a whole test
+# run with SIGSEGV: the signal stack that Python has is too small for it.
 signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::([-+])([^{}]*))?\})")
