@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.report import save, spread
-from tests.support.http_load import Connection, post_image
+from tests.support.http_load import closed_loop
 from tests.support.images import noise_jpeg, photograph
 from tests.support.slow_network import SlowNetwork
 from tests.support.stack import Stack
@@ -103,27 +103,12 @@ def measure(detector: str, processes: int, arguments: argparse.Namespace) -> lis
 async def jobs_a_second(
     image: bytes, port: int, *, clients: int, seconds: float, turns: Callable[[], int]
 ) -> tuple[float, float]:
-    """Closed loop: submit, wait for the result, submit the next. Returns jobs a second and turns a
-    job in the window after the warm-up."""
-    request = post_image("/predict/", image)
-    done, stopping = 0, False
-
-    async def stream() -> None:
-        nonlocal done
-        async with Connection("127.0.0.1", port) as connection:
-            while not stopping:
-                answer = await connection.submit_and_wait(request)
-                assert answer.job_status() == "completed", answer.body[:500]
-                done += 1
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(clients):
-            group.create_task(stream())
+    """Jobs a second and turns a job, in the window after the warm-up."""
+    async with closed_loop(port, image, clients) as done:
         await asyncio.sleep(WARM_UP_SECONDS)
-        jobs, turned, begin = done, turns(), time.monotonic()
+        jobs, turned, begin = done(), turns(), time.monotonic()
         await asyncio.sleep(seconds)
-        jobs, turned, took = done - jobs, turns() - turned, time.monotonic() - begin
-        stopping = True
+        jobs, turned, took = done() - jobs, turns() - turned, time.monotonic() - begin
     return jobs / took, turned / max(1, jobs)
 
 

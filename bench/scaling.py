@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench.report import save, spread
-from tests.support.http_load import Connection, post_image
+from tests.support.http_load import closed_loop
 from tests.support.images import noise_jpeg
 from tests.support.processes import cpu_seconds, pool_pids
 from tests.support.stack import Stack
@@ -169,40 +169,25 @@ async def load(
     repeats: int,
     pids: dict[str, list[int]],
 ) -> list[tuple[int, float, dict[str, float]]]:
-    """Closed loop: submit, wait for the result, submit the next. For each window: jobs done in it,
-    its length, CPU seconds by part."""
-    done = 0
-    stopping = False
-    request = post_image("/predict/", image)
-
-    async def stream() -> None:
-        nonlocal done
-        async with Connection("127.0.0.1", port) as connection:
-            while not stopping:
-                answer = await connection.submit_and_wait(request)
-                assert answer.job_status() == "completed", answer.body[:500]
-                done += 1
+    """For each window: jobs done in it, its length, CPU seconds by part."""
 
     def spent() -> dict[str, float]:
         return {name: cpu_seconds(*group) for name, group in pids.items()}
 
     windows = []
-    async with asyncio.TaskGroup() as group:
-        for _ in range(clients):
-            group.create_task(stream())
+    async with closed_loop(port, image, clients) as done:
         await asyncio.sleep(WARM_UP_SECONDS)
         for _ in range(repeats):
-            jobs, cpu, begin = done, spent(), time.monotonic()
+            jobs, cpu, begin = done(), spent(), time.monotonic()
             await asyncio.sleep(seconds)
             after = spent()
             windows.append(
                 (
-                    done - jobs,
+                    done() - jobs,
                     time.monotonic() - begin,
                     {name: after[name] - cpu[name] for name in after},
                 )
             )
-        stopping = True
     return windows
 
 

@@ -10,11 +10,14 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from tests.proofs.explore import BOUNDS, Findings, explore
+from tests.proofs.explore import Findings, explore
 from tests.proofs.server import proof_server, small
 from tests.proofs.state_machine import STEPS, run_random_histories
+from tests.proofs.timeline import Timeline
 
 
 def main() -> int:
@@ -26,14 +29,23 @@ def main() -> int:
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
-    random_histories(arguments.examples)
-    return 1 if interleavings(arguments).wrong else 0
+    with ExitStack() as servers:
+        folder = Path(servers.enter_context(tempfile.TemporaryDirectory()))
+        ports = [
+            servers.enter_context(proof_server(folder / str(number)))
+            for number in range(arguments.processes)
+        ]
+        random_histories(ports[0], arguments.examples)
+        findings = interleavings(ports, arguments.depth, arguments.drain_every)
+    for history, wrong in findings.wrong:
+        print("WRONG", wrong, "after", list(history))
+    return 1 if findings.wrong else 0
 
 
-def random_histories(examples: int) -> None:
+def random_histories(port: int, examples: int) -> None:
     """Ends with a traceback and the shortest history that fails."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, proof_server(Path(folder), small()) as timeline:
+    with Timeline(port, small()) as timeline:
         run_random_histories(timeline, examples)
         seconds = time.monotonic() - began
         print(
@@ -43,28 +55,16 @@ def random_histories(examples: int) -> None:
         )
 
 
-def interleavings(arguments: argparse.Namespace) -> Findings:
+def interleavings(ports: Sequence[int], depth: int, drain_every: int) -> Findings:
     began, findings = time.monotonic(), Findings()
     print("| depth | turns | different states | drained | slowest, s | so far, s |")
     print("| --- | --- | --- | --- | --- | --- |")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        proof_server(Path(folder), small(**BOUNDS)) as timeline,
-    ):
-        levels = explore(
-            timeline,
-            arguments.depth,
-            drain_every=arguments.drain_every,
-            processes=arguments.processes,
+    for level, findings in enumerate(explore(ports, depth, drain_every=drain_every), 1):
+        print(
+            f"| {level} | {findings.turns:,} | {findings.states:,} | {findings.drained:,} | "
+            f"{findings.slowest_drain_ms / 1000:.0f} | {time.monotonic() - began:.0f} |",
+            flush=True,
         )
-        for depth, findings in enumerate(levels, 1):
-            print(
-                f"| {depth} | {findings.turns:,} | {findings.states:,} | {findings.drained:,} | "
-                f"{findings.slowest_drain_ms / 1000:.0f} | {time.monotonic() - began:.0f} |",
-                flush=True,
-            )
-    for history, wrong in findings.wrong:
-        print("WRONG", wrong, "after", list(history))
     return findings
 
 

@@ -1,4 +1,4 @@
-"""One server without a file for all proofs."""
+"""One server for all proofs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.proofs.server import proof_server, small
-from tests.proofs.timeline import Timeline
+from tests.proofs.server import proof_server
 
 
 @pytest.fixture(scope="session")
-def timeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Timeline]:
-    with proof_server(tmp_path_factory.mktemp("proofs"), small()) as timeline:
-        yield timeline
+def proof_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with proof_server(tmp_path_factory.mktemp("proofs")) as port:
+        yield port

@@ -147,11 +147,6 @@ def positions(model: Model, positions: dict[str, int]) -> Iterator[str]:
             yield f"positions do not increase: {shown}"
 
 
-def remains(state: State) -> list[str]:
-    """Keys that are left although everything is over."""
-    return sorted(set(state.keys) - {f"{Q}:{name}" for name in PERMANENT})
-
-
 def unfinished(model: Model) -> list[Job]:
     return [job for job in model.jobs.values() if job.live and not job.deleted]
 

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.util import Finalize
-from pathlib import Path
 from typing import Any
 
-from shared.settings import Settings
 from tests.proofs.drain import drain, nothing_left
-from tests.proofs.server import proof_server
+from tests.proofs.server import small
 from tests.proofs.simulation import Simulation, Wrong
 from tests.proofs.timeline import Timeline
 from tests.proofs.world import Turn, World
@@ -52,13 +48,12 @@ class Node:
     history: History
 
 
-def explore(
-    timeline: Timeline, depth: int, *, drain_every: int = 1, processes: int = 1
-) -> Iterator[Findings]:
-    """Findings after each level of the depth, all of it so far."""
+def explore(ports: Sequence[int], depth: int, *, drain_every: int = 1) -> Iterator[Findings]:
+    """Findings after each level of the depth, all of it so far. One process for each server; this
+    one alone if there is one."""
     findings, seen = Findings(), set[bytes]()
-    frontier = [Node(b"", World(Simulation(timeline)), ())]
-    with _each(timeline, processes) as each:
+    with _each(ports) as each, Timeline(ports[0], small(**BOUNDS)) as timeline:
+        frontier = [Node(b"", World(Simulation(timeline)), ())]
         for _ in range(depth):
             chunks = [frontier[at : at + CHUNK] for at in range(0, len(frontier), CHUNK)]
             frontier = []
@@ -82,28 +77,25 @@ def explore(
 _timeline: Timeline
 
 
-def _use(timeline: Timeline) -> None:
-    global _timeline
-    _timeline = timeline
-
-
 @contextmanager
-def _each(timeline: Timeline, processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """A `map` over several processes, each with a server of its own; or over this one alone."""
-    if processes == 1:
-        _use(timeline)
-        yield map
+def _each(ports: Sequence[int]) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A `map` over several processes, each with a server of its own; or in this one."""
+    if len(ports) == 1:
+        _use(ports[0])
+        with _timeline:
+            yield map
         return
-    with multiprocessing.get_context("fork").Pool(processes, _start, (timeline.settings,)) as pool:
+    fork = multiprocessing.get_context("fork")
+    free = fork.SimpleQueue()
+    for port in ports:
+        free.put(port)
+    with fork.Pool(len(ports), lambda: _use(free.get())) as pool:
         yield pool.imap_unordered
 
 
-def _start(settings: Settings) -> None:
-    """In a process of the pool, as long as it lives."""
-    server = ExitStack()
-    folder = server.enter_context(tempfile.TemporaryDirectory())
-    _use(server.enter_context(proof_server(Path(folder), settings)))
-    Finalize(server, server.close, exitpriority=10)
+def _use(port: int) -> None:
+    global _timeline
+    _timeline = Timeline(port, small(**BOUNDS))
 
 
 def _expand(nodes: Sequence[Node]) -> tuple[int, list[Node], list[tuple[History, str]]]:
@@ -133,11 +125,3 @@ def _drain(node: Node) -> tuple[int, list[tuple[History, str]]]:
     except Wrong as error:
         return 0, [(node.history, str(error))]
     return took, []
-
-
-def replay(timeline: Timeline, history: Sequence[Turn]) -> World:
-    """The world after these turns, for a regression test."""
-    world = World(Simulation(timeline))
-    for turn in history:
-        world = world.after(turn)
-    return world

@@ -96,6 +96,8 @@ class Model:
         self.dead: dict[str, DeadLetter] = {}
         self.webhooks: dict[str, Webhook] = {}
         self.counts: Counter[str] = Counter()
+        self.announced: list[str] = []
+        """Messages on the channel of changes."""
         self.seq = 0
         self.swept = self.grace_until = 0
         self.gateway_swept = self.orphans_from = 0
@@ -108,7 +110,7 @@ class Model:
         twin.webhooks = {name: replace(hook) for name, hook in self.webhooks.items()}
         twin.clients, twin.leases, twin.images = {**self.clients}, {**self.leases}, {**self.images}
         twin.idempotency, twin.dead = {**self.idempotency}, {**self.dead}
-        twin.counts = Counter(self.counts)
+        twin.counts, twin.announced = Counter(self.counts), [*self.announced]
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
@@ -166,14 +168,14 @@ class Model:
     def _start(self, job: Job, worker: str) -> None:
         self._leave(job)
         job.state, job.worker, job.attempts = "processing", worker, job.attempts + 1
-        self._record(job, "processing", self.record_ttl_ms)
+        self._announce(job, "processing", self.record_ttl_ms)
         self.leases[job.id] = self.now + self.lease_ms
         self.counts["attempts"] += 1
 
     def _close(self, job: Job, state: str, error: str = "") -> None:
         assert job.live, f"{job.id} ends twice"
         job.state, job.ended, job.error = state, self.now, error
-        self._record(job, state, self.result_ttl_ms)
+        self._announce(job, state, self.result_ttl_ms)
         self.images.pop(job.id, None)
         self.counts[f"jobs:{state}"] += 1
         if error:
@@ -184,6 +186,10 @@ class Model:
     def _record(self, job: Job, state: str, ttl_ms: int) -> None:
         job.events = [*self.events(job), state]
         job.events_expire = self.now + ttl_ms
+
+    def _announce(self, job: Job, state: str, ttl_ms: int) -> None:
+        self._record(job, state, ttl_ms)
+        self.announced.append(f"{job.id} {state}")
 
     def _overdue(self, job: Job) -> bool:
         return job.state == "queued" and self.now - job.created > self.max_queue_ms
@@ -337,7 +343,7 @@ class Model:
         self.counts[f"lost:{reason}"] += 1
         if job.attempts < self.settings.max_attempts:
             job.state = "queued"
-            self._record(job, "queued", self.record_ttl_ms)
+            self._announce(job, "queued", self.record_ttl_ms)
             self._join(job)
             return "requeued"
         self._close(job, "failed", error)
@@ -421,7 +427,6 @@ class Model:
         """The number of the attempt. Which one of those that are due is the script's choice."""
         hook = self.webhook(task_id)
         assert hook is not None, f"{task_id} has no webhook"
-        assert hook.due <= self.now, f"the webhook of {task_id} is not due"
         hook.attempts += 1
         hook.due = self.now + lease_ms
         return hook.attempts

@@ -26,10 +26,11 @@ from pathlib import Path
 from hypothesis import Phase, Verbosity
 
 from shared.job import scripts
-from tests.proofs.explore import BOUNDS, explore
+from tests.proofs.explore import explore
 from tests.proofs.mutants import Mutant, mutants
 from tests.proofs.server import proof_server, small
 from tests.proofs.state_machine import run_random_histories
+from tests.proofs.timeline import Timeline
 
 LUA = Path(scripts.__file__).with_name("lua")
 INTEGRATION = [
@@ -75,24 +76,26 @@ def _folder_of(mutant: Mutant) -> Iterator[Path]:
         yield path
 
 
-def _in_process(proof: Callable[[Path], None]) -> Finder:
+def _in_process(proof: Callable[[Path, int], None]) -> Finder:
     """Whether a proof fails, in a process of its own: it replaces the scripts."""
 
     def finds(folder: Path) -> bool:
-        process = multiprocessing.get_context("fork").Process(target=proof, args=(folder,))
-        process.start()
-        process.join(PROOF_SECONDS)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
+        with proof_server(folder.with_name("server")) as port:
+            fork = multiprocessing.get_context("fork")
+            process = fork.Process(target=proof, args=(folder, port))
+            process.start()
+            process.join(PROOF_SECONDS)
+            if process.exitcode is None:
+                process.kill()
+                process.join()
         return process.exitcode != 0
 
     return finds
 
 
-def _random_histories(folder: Path) -> None:
+def _random_histories(folder: Path, port: int) -> None:
     scripts._LUA = folder
-    with proof_server(folder.with_name("server"), small()) as timeline:
+    with Timeline(port, small()) as timeline:
         run_random_histories(
             timeline,
             EXAMPLES,
@@ -102,12 +105,11 @@ def _random_histories(folder: Path) -> None:
         )
 
 
-def _exploration(folder: Path) -> None:
+def _exploration(folder: Path, port: int) -> None:
     scripts._LUA = folder
-    with proof_server(folder.with_name("server"), small(**BOUNDS)) as timeline:
-        for findings in explore(timeline, DEPTH, drain_every=5):
-            if findings.wrong:
-                sys.exit(1)
+    for findings in explore([port], DEPTH, drain_every=5):
+        if findings.wrong:
+            sys.exit(1)
 
 
 def _integration_tests(folder: Path) -> bool:

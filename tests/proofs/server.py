@@ -10,7 +10,6 @@ from typing import Any
 import redis
 
 from shared.settings import Settings
-from tests.proofs.timeline import Timeline
 from tests.support.stack import free_port
 from yolo_queue.server.embedded_redis import EmbeddedRedis
 
@@ -33,13 +32,13 @@ def small(**bounds: Any) -> Settings:
 
 
 @contextmanager
-def proof_server(folder: Path, settings: Settings) -> Iterator[Timeline]:
-    """A server without a file, since its state comes with every call."""
+def proof_server(folder: Path) -> Iterator[int]:
+    """The port of a server without a file, since its state comes with every call."""
     server = EmbeddedRedis(folder, free_port(), max_bytes=1 << 28)
     server.start()
     try:
         with redis.Redis(port=server.port) as client:
             client.config_set("appendonly", "no")
-            yield Timeline(client, settings)
+        yield server.port
     finally:
         server.stop()

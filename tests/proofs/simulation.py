@@ -99,9 +99,8 @@ class Simulation:
             }
             for request in requests
         ]
-        (status, views), _ = self._call(
+        status, views = self._call(
             "accept",
-            announces=False,
             owner=owner,
             idempotency_key=key,
             fingerprint=fingerprint,
@@ -116,7 +115,7 @@ class Simulation:
 
     def read(self, task_id: str) -> dict[str, str]:
         self.model.expire_if_overdue(task_id)
-        view, _ = self._call("read", id=task_id)
+        view = self._call("read", id=task_id)
         fields = _fields(view)
         job = self.model.record(task_id)
         self._compare("read", fields.get("state"), job.state if job else None)
@@ -125,7 +124,7 @@ class Simulation:
         return fields
 
     def queue(self) -> None:
-        (depth, in_flight, *_, dead), _ = self._call("queue")
+        depth, in_flight, *_, dead = self._call("queue")
         model = self.model
         expected = (len(model.queued()), len(model.leases), len(model.dead))
         self._compare("queue", (depth, in_flight, dead), expected)
@@ -135,7 +134,7 @@ class Simulation:
         expected = self.model.cancel(task_id)
         arguments = {"id": task_id, "message": first_message(task_id, Q), "request": self._next()}
         for _ in range(2):
-            (status, _), _ = self._call("cancel", **arguments)
+            status, _ = self._call("cancel", **arguments)
             self._compare("cancel", status.decode(), expected)
         return expected
 
@@ -146,7 +145,7 @@ class Simulation:
     def recount(self) -> None:
         """Corrects nothing but the places of jobs that somebody deleted."""
         gone = self.model.recount()
-        corrected, _ = self._call("recount", every_ms=0)
+        corrected = self._call("recount", every_ms=0)
         expected = [f"{gone} places of jobs that are gone"] if gone else []
         # Their share of the totals goes with them; otherwise totals are right already.
         words = [text.decode() for text in corrected][: 1 if gone else None]
@@ -179,7 +178,7 @@ class Simulation:
     def claim(self, task_id: str, worker: str) -> int:
         """The number of the attempt; 0 if there is nothing to claim."""
         expected = self.model.claim(task_id, worker)
-        (status, *rest), _ = self._call("claim", id=task_id, worker=worker)
+        status, *rest = self._call("claim", id=task_id, worker=worker)
         self._compare("claim", status.decode(), expected)
         if expected != "claimed":
             return 0
@@ -188,7 +187,6 @@ class Simulation:
         return attempt
 
     def claim_more(self, task_id: str, attempt: int, worker: str, wanted: int) -> list[str]:
-        before = self.model.copy()
         arguments = {"id": task_id, "attempt": attempt, "worker": worker, "wanted": wanted}
         reply, published = self._run("claim_more", **arguments)
         # It may meet jobs that have waited too long.
@@ -201,7 +199,7 @@ class Simulation:
             self.model.claim_more(task_id, attempt, worker, taken)
         except AssertionError as error:
             raise Wrong(str(error)) from error
-        self._after(before, published)
+        self._check_all(published)
         return taken
 
     def finish(self, task_id: str, attempt: int, *, failed: bool = False) -> str:
@@ -212,7 +210,7 @@ class Simulation:
         state = "failed" if failed else "completed"
         code = FAILURE.code if failed else ""
         expected = self.model.finish(task_id, attempt, state, code)
-        outcome, _ = self._call(
+        outcome = self._call(
             "finish",
             id=task_id,
             attempt=attempt,
@@ -231,7 +229,7 @@ class Simulation:
         error = AttemptsExhausted(reason, self.model.settings.max_attempts)
         expected = self.model.abandon(task_id, reason, error.code, attempt=attempt, worker=worker)
         held = {"attempt": attempt} if attempt else {"worker": worker}
-        outcome, _ = self._call(
+        outcome = self._call(
             "abandon",
             id=task_id,
             **held,
@@ -249,7 +247,7 @@ class Simulation:
         """What it gives up for lost (id, attempt), and the jobs that need a new message."""
         expected = self.model.heartbeat(worker, running)
         report = json.dumps({"ready": ready})
-        (lost, vanished), _ = self._call(
+        lost, vanished = self._call(
             "heartbeat", worker=worker, report=report, running=list(running)
         )
         found = [(task_id.decode(), int(number)) for task_id, number in lost]
@@ -265,7 +263,7 @@ class Simulation:
     def republish(self, task_id: str) -> None:
         expected = self.model.republish(task_id)
         message = task_message(task_id, Q, delivery_tag="again")
-        reply, _ = self._call("republish", id=task_id, message=message)
+        reply = self._call("republish", id=task_id, message=message)
         self._compare("republish", reply, expected)
 
     # -- dead letters ---------------------------------------------------------------------------
@@ -278,7 +276,7 @@ class Simulation:
 
     def purge(self, letters: Sequence[str]) -> None:
         expected = self.model.purge(letters)
-        reply, _ = self._call("purge", ids=list(letters))
+        reply = self._call("purge", ids=list(letters))
         self._compare("purge", reply, expected)
 
     # -- webhooks -------------------------------------------------------------------------------
@@ -287,41 +285,39 @@ class Simulation:
         self, *, full: Sequence[str] = (), freed: Sequence[str] = (), lease_ms: int = 20_000
     ) -> tuple[str, int, bool] | None:
         """Id, number of the attempt, and whether it is written; None if none is due."""
-        before = self.model.copy()
+        model = self.model
+        due = {name: hook.due for name, hook in model.webhooks.items() if model.webhook(name)}
         arguments = {"lease_ms": lease_ms, "freed": list(freed), "full": list(full)}
         reply, published = self._run("webhook_take", **arguments)
-        hooks = self.state.value(f"{Q}:webhooks", {})
-        for task_id in list(self.model.webhooks):
-            hook = self.model.webhook(task_id)
-            if hook is None:  # it is dropped when it is due
-                if task_id not in hooks:
-                    del self.model.webhooks[task_id]
-            else:  # when a parked one is due is the script's choice
-                hook.due = int(hooks.get(task_id, hook.due))
-        if not reply or reply == b"more":
-            waiting = [name for name, hook in before.webhooks.items() if before.webhook(name)]
-            due = [name for name in waiting if before.webhooks[name].due <= self.now]
-            self._check([f"{name} is due and was not taken" for name in due if not full])
-            self._after(before, published)
-            return None
-        task_id, number, written = reply[0].decode(), reply[4], reply[5] is not None
-        self.model.webhooks[task_id].due = before.webhooks[task_id].due
-        if before.webhooks[task_id].due > self.now and not freed:
-            raise Wrong(f"the webhook of {task_id} is not due")
-        self.model.webhooks[task_id].due = min(self.now, before.webhooks[task_id].due)
-        self._compare("attempt", number, self.model.webhook_take(task_id, lease_ms))
-        self._compare("written", written, self.model.webhooks[task_id].written)
-        self._after(before, published)
-        return task_id, number, written
+        # When a parked one is due again is the script's choice, and an expired one may be dropped.
+        times = self.state.value(f"{Q}:webhooks", {})
+        model.webhooks = {
+            name: hook for name, hook in model.webhooks.items() if name in due or name in times
+        }
+        for name in due:
+            model.webhooks[name].due = int(times.get(name, due[name]))
+        taken = None
+        if reply and reply != b"more":
+            task_id, _, _, _, number, payload = reply
+            taken = task_id.decode(), number, payload is not None
+            if due[taken[0]] > self.now and not freed:
+                raise Wrong(f"the webhook of {taken[0]} is not due")
+            self._compare("attempt", number, model.webhook_take(taken[0], lease_ms))
+            self._compare("written", taken[2], model.webhooks[taken[0]].written)
+        elif not full:
+            late = [name for name in due if due[name] <= self.now]
+            self._check([f"{name} is due and was not taken" for name in late])
+        self._check_all(published)
+        return taken
 
     def webhook_write(self, task_id: str, attempt: int) -> None:
         expected = self.model.webhook_write(task_id, attempt)
-        reply, _ = self._call("webhook_write", id=task_id, attempt=attempt, payload="payload")
+        reply = self._call("webhook_write", id=task_id, attempt=attempt, payload="payload")
         self._compare("webhook_write", reply, expected)
 
     def webhook_retry(self, task_id: str, attempt: int, pause_ms: int) -> None:
         expected = self.model.webhook_retry(task_id, attempt, pause_ms)
-        reply, _ = self._call("webhook_retry", id=task_id, attempt=attempt, pause_ms=pause_ms)
+        reply = self._call("webhook_retry", id=task_id, attempt=attempt, pause_ms=pause_ms)
         self._compare("webhook_retry", reply, expected)
 
     def webhook_settle(self, task_id: str) -> None:
@@ -345,15 +341,15 @@ class Simulation:
         reply, self.state, published = self.timeline.run(self.state, self.now, script, arguments)
         return reply, published
 
-    def _call(self, script: str, *, announces: bool = True, **arguments: Any) -> tuple[Any, Any]:
-        """After the model has done the same."""
+    def _call(self, script: str, **arguments: Any) -> Any:
+        """After the model has done the same. Returns the reply."""
         reply, published = self._run(script, **arguments)
-        self._check(differences(self.model, self.state))
-        ends = {f"{job.id} {job.state}" for job in self.model.jobs.values()}
-        self._check([f"{text} was announced" for text in published if text not in ends])
-        return reply, published
+        self._check_all(published)
+        return reply
 
-    def _after(self, before: Model, published: list[str]) -> None:
+    def _check_all(self, published: list[str]) -> None:
+        self._compare("announced", sorted(published), sorted(self.model.announced))
+        self.model.announced.clear()
         self._check(differences(self.model, self.state))
 
     def _commands(self, *commands: list[Any]) -> None:

@@ -66,10 +66,16 @@ EMPTY = b"[]"
 class Timeline:
     """`settings` decide the scripts' constants, such as bounds and times to live."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._client, self.settings = client, settings
+    def __init__(self, port: int, settings: Settings) -> None:
+        self._client, self.settings = redis.Redis(port=port), settings
         self._scripts: dict[str, Any] = {}
         self.calls = 0
+
+    def __enter__(self) -> Timeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
 
     def run(
         self, state: State, now_ms: int, script: str, argument: object

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -86,6 +88,28 @@ def post_form(path: str, image: bytes, *headers: str) -> bytes:
     lines = [f"Content-Type: multipart/form-data; boundary={boundary}"]
     lines += [f"Content-Length: {len(body)}", *headers]
     return f"POST {path} HTTP/1.1\r\nHost: bench\r\n".encode() + _joined(lines) + body
+
+
+@asynccontextmanager
+async def closed_loop(port: int, image: bytes, clients: int) -> AsyncIterator[Callable[[], int]]:
+    """`async with closed_loop(...) as done`: each client submits, waits for the result and submits
+    the next. `done()` is how many jobs have completed so far."""
+    request = post_image("/predict/", image)
+    completed, stopping = 0, False
+
+    async def stream() -> None:
+        nonlocal completed
+        async with Connection("127.0.0.1", port) as connection:
+            while not stopping:
+                answer = await connection.submit_and_wait(request)
+                assert answer.job_status() == "completed", answer.body[:500]
+                completed += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(stream())
+        yield lambda: completed
+        stopping = True
 
 
 def _joined(lines: list[str]) -> bytes:
