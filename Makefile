@@ -4,16 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: run test check topology chaos prove soak stress bench setup setup-dev
+.PHONY: run test check topology containers chaos prove soak stress bench setup setup-dev
 
 run: setup ## the whole service on this machine
 	@exec $(BIN)/yolo-queue up
 
 test: setup-dev ## all tests but the long ones
-	$(BIN)/pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --ignore tests/topology
+	$(BIN)/pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile \
+		--ignore tests/topology --ignore tests/containers
 
 topology: setup-dev ## Sentinel, TLS, a full disk, power cuts, several hosts (as root), several queues
 	$(BIN)/pytest tests/topology
+
+containers: setup-dev ## the images and docker-compose.yml on a container engine; as root a private one
+	$(BIN)/pytest -rP tests/containers
 
 check: setup-dev ## lint, types, import rules
 	$(BIN)/ruff check .

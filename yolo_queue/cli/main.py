@@ -21,24 +21,31 @@ app.command("doctor")(doctor.doctor)
 app.command("stress")(stress.stress)
 
 
-def _server_is_missing(context: typer.Context) -> None:
-    """Needs a checkout of the server; a wheel does not include it."""
+def _is_missing(context: typer.Context) -> None:
+    """Needs a checkout of the server: a wheel has nothing of it, a worker's image a part."""
     raise fail(
-        f"`yolo-queue {context.info_name}` needs a checkout of the server, and this installation "
-        "has the client alone: git clone the repository, then `make run` in it."
+        f"`yolo-queue {context.info_name}` needs a checkout of the server, which is not installed "
+        "here: git clone the repository, then `make run` in it."
     )
 
 
+absent = []
 if find_spec("yolo_queue.server"):
-    from yolo_queue.server import dead, settings_table, up
+    from yolo_queue.server import dead, settings_table
 
-    app.command("up")(up.up)
     app.command("settings")(settings_table.settings)
     app.add_typer(dead.app, name="dead")
 else:
+    absent += ["settings", "dead"]
+if find_spec("yolo_queue.server") and find_spec("honcho"):
+    from yolo_queue.server import up
+
+    app.command("up")(up.up)
+else:
+    absent.append("up")
+for name in absent:
     any_arguments = {"allow_extra_args": True, "ignore_unknown_options": True}
-    for name in ("up", "settings", "dead"):
-        app.command(name, context_settings=any_arguments)(_server_is_missing)
+    app.command(name, context_settings=any_arguments)(_is_missing)
 
 if __name__ == "__main__":
     app()

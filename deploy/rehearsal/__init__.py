@@ -1,1 +1,0 @@
-"""What `deploy/rehearse` does: perform Dockerfiles without an engine, and try what they make."""
