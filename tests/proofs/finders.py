@@ -1,4 +1,4 @@
-"""What can find a mutant, each in a process of its own: random histories, the exploration, tests.
+"""What can find a mutant, each in a process of its own: random histories, tests, the exploration.
 
 python -m tests.proofs.finders histories FOLDER     # ends with 1 if something fails
 """
@@ -26,16 +26,19 @@ INTEGRATION = [
     f"tests/integration/test_{name}.py"
     for name in (
         *("job_life", "lost_work", "claim_more", "queue_bounds", "queue_totals", "dead_letters"),
+        "clock_steps",
         *("redis_refuses", "webhook_outbox", "webhook_attempts", "webhook_sender"),
     )
 ]
 _PROOF = ["-m", "tests.proofs.finders"]
-_PYTEST = ["-m", "pytest", "-q", "-x", "-p", "tests.proofs.scripts_plugin", *INTEGRATION]
+_PYTEST = ["-m", "pytest", "-q", "-x", "-p", "tests.proofs.scripts_plugin"]
 FINDERS = {
     "random histories": [*_PROOF, "histories"],
+    "states made for them": [*_PYTEST, "tests/proofs/test_guards.py", "--scripts"],
     "exploration": [*_PROOF, "exploration"],
-    "integration tests": [*_PYTEST, "--scripts"],
+    "integration tests": [*_PYTEST, *INTEGRATION, "--scripts"],
 }
+"""What is run, less the folder of the scripts; the quickest first."""
 
 
 def what_fails(finder: str, folder: Path) -> str:

@@ -202,7 +202,9 @@ class Simulation:
         self._check_all(published)
         return taken
 
-    def finish(self, task_id: str, attempt: int, *, failed: bool = False) -> str:
+    def finish(
+        self, task_id: str, attempt: int, *, failed: bool = False, run_us: int = 1_000_000
+    ) -> str:
         """Stage a result and commit it."""
         meta = failure_meta(task_id, FAILURE) if failed else success_meta(task_id, {"n": attempt})
         staged = KEYS.staged(task_id, attempt)
@@ -216,7 +218,7 @@ class Simulation:
             attempt=attempt,
             state=state,
             staged=staged,
-            run_us=1_000_000,
+            run_us=run_us,
             error=json.dumps(FAILURE.as_dict()) if failed else "",
         )
         self._compare("finish", outcome.decode(), expected)

@@ -18,13 +18,12 @@ local function refuse(status, why)
   return {status, why}
 end
 
+-- Nothing is ever kept under the empty key.
 local idem = P .. ':idem:' .. arg.idempotency_key
-if arg.idempotency_key ~= '' then
-  local earlier = redis.call('HMGET', idem, 'id', 'fingerprint')
-  if earlier[1] and redis.call('EXISTS', job_key(earlier[1])) == 1 then
-    if earlier[2] ~= arg.fingerprint then return refuse('conflict', {}) end
-    return refuse('replayed', {view(earlier[1])})
-  end
+local earlier = redis.call('HMGET', idem, 'id', 'fingerprint')
+if earlier[1] and redis.call('EXISTS', job_key(earlier[1])) == 1 then
+  if earlier[2] ~= arg.fingerprint then return refuse('conflict', {}) end
+  return refuse('replayed', {view(earlier[1])})
 end
 
 local bytes = 0

@@ -20,13 +20,12 @@ local wanted = math.min(arg.wanted, share)
 -- First attempts alone: a job that was lost may be what killed its process, and the batch with it.
 local function joins(other)
   if #other > MAX_BATCHED_ID_BYTES or expire_if_overdue(other) then return false end
-  local its = redis.call('HMGET', job_key(other), 'state', 'attempts', 'params', 'width', 'height',
-    'lane')
-  if its[1] ~= 'queued' or its[2] ~= '0' or its[3] ~= job[3] then return false end
-  local size = tonumber(its[4]) * tonumber(its[5])
+  local its = redis.call('HMGET', job_key(other), 'attempts', 'params', 'width', 'height', 'lane')
+  if its[1] ~= '0' or its[2] ~= job[3] then return false end
+  local size = tonumber(its[3]) * tonumber(its[4])
   if size == 0 or size > room then return false end
   room = room - size
-  start_attempt(other, its[6], arg.worker)
+  start_attempt(other, its[5], arg.worker)
   return true
 end
 
@@ -68,7 +67,7 @@ for lane, of_lane in pairs(taken) do
     local message = redis.call('LINDEX', list, -at)
     if not message or #message > LONG_MESSAGE then break end
     local about = string.match(message, '"id": "([^"]+)"')
-    if about and of_lane[about] then
+    if of_lane[about] then
       redis.call('LREM', list, -1, message)
       of_lane[about], of_lane.left, at = nil, of_lane.left - 1, at - 1
     end

@@ -66,7 +66,6 @@ local function lane_of(owner)
   for i = 0, LANES - 1 do
     local jobs = redis.call('ZCARD', lane_key(i))
     if length == nil or jobs < length then shortest, length = i, jobs end
-    if length == 0 then break end
   end
   return shortest
 end

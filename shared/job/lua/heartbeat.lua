@@ -9,8 +9,8 @@ local worker = arg.worker
 redis.call('ZREM', P .. ':leases', '')
 
 for _, id in ipairs(arg.running) do
-  local job = redis.call('HMGET', job_key(id), 'state', 'worker')
-  if job[1] == 'processing' and job[2] == worker then
+  -- A job that does not run has no lease, and gets none here.
+  if redis.call('HGET', job_key(id), 'worker') == worker then
     redis.call('ZADD', P .. ':leases', 'XX', now + LEASE_MS, id)
   end
 end
