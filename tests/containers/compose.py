@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,8 +61,10 @@ class Project:
 
     def up(self, *arguments: str) -> None:
         """Start what is not running, and wait until all of it is healthy."""
+        began = time.monotonic()
         self.compose("up", "--detach", "--no-build", *arguments)
         wait_until(self._all_healthy, seconds=START_SECONDS, what=f"{self.name} is healthy")
+        print(f"up {' '.join(arguments)}: healthy after {time.monotonic() - began:.0f} s")
 
     def ids(self, service: str) -> list[str]:
         return self.compose("ps", "--quiet", service).split()
@@ -72,7 +75,7 @@ class Project:
         return json.loads(self.engine.docker("inspect", *ids)) if ids else []
 
     def processes(self, container: str) -> list[dict[str, str]]:
-        """`user`, `pid` (on this machine) and `args` of each process in a container."""
+        """`user`, `pid` (outside) and `args` of each process in a container."""
         shown = self.engine.docker("top", container, "-eo", "user:30,pid,args")
         lines = [line.split(None, 2) for line in shown.splitlines()[1:]]
         return [dict(zip(("user", "pid", "args"), line, strict=True)) for line in lines]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -15,7 +14,8 @@ from tests.containers.compose import Project
 from tests.containers.engine import Engine, EngineError
 from tests.support.client import submit, wait_for
 
-IDLE_CAPABILITIES = "0000000000000000"
+CONFINED = {"CapEff:\t0000000000000000", "NoNewPrivs:\t1"}
+"""Lines of /proc/PID/status."""
 
 
 @pytest.fixture(scope="module")
@@ -100,20 +100,12 @@ def test_every_container_is_confined(service: Project) -> None:
         ours = [p for p in processes if not p["args"].startswith("/sbin/docker-init")]
         assert ours, name
         assert not [p for p in processes if p["user"] in ("root", "0")], name
-        for process in processes:
-            status = dict(
-                line.split(":\t", 1)
-                for line in _status(process["pid"]).splitlines()
-                if ":\t" in line
-            )
-            assert status["CapEff"] == IDLE_CAPABILITIES, (name, process)
-            assert status["NoNewPrivs"] == "1", (name, process)
+        look = "grep -hE 'CapEff|NoNewPrivs' /proc/[0-9]*/status"
+        confined = service.engine.docker("exec", one["Id"], "sh", "-c", look).split("\n")
+        assert len(confined) > 2 * len(ours), name
+        assert {line for line in confined if line} == CONFINED, name
         with pytest.raises(EngineError, match="Read-only file system"):
             service.engine.docker("exec", "--user", "0", one["Id"], "touch", "/etc/written")
-
-
-def _status(pid: str) -> str:
-    return Path(f"/proc/{pid}/status").read_text()
 
 
 def test_redis_and_workers_have_no_way_out(service: Project) -> None:

@@ -87,12 +87,15 @@ async def test_totals_that_went_wrong_are_counted_again(
     assert await gateway.recount(0) == []
     store.redis.hset("yolo:stats", "queued_bytes", 10**9)
     store.redis.hset("yolo:clients", mapping={"b|jobs": 7, "gone|jobs": 1, "gone|lane": 3})
+    store.redis.hdel("yolo:clients", "a|lane")
     store.redis.hset("yolo:owed", "gone", "100 gone")
     store.redis.hdel("yolo:owed", records[0].task_id)  # as a gateway of an earlier version
     corrected = await gateway.recount(0)
-    assert "queued_bytes from 1000000000 to 300" in corrected[0]
+    assert corrected == ["queued_bytes from 1000000000 to 300", "4 entries of clients"]
     assert await totals(gateway, store) == right
     assert await gateway.recount(0) == []
+    store.redis.hset("yolo:stats", "dead_bytes", 9)
+    assert await gateway.recount(0) == ["dead_bytes from 9 to 0"]
     store.redis.hset("yolo:stats", "queued_bytes", 5)
     assert await gateway.recount(60) == [], "another gateway has counted within the minute"
     await gateway.recount(0)
