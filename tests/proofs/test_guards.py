@@ -16,7 +16,7 @@ from shared.job.celery_result import success_meta
 from shared.job.keys import HEARTBEAT_SECONDS, LANES, result_key
 from shared.job.message import first_message, task_message
 from tests.proofs.differences import Q
-from tests.proofs.model import Request
+from tests.proofs.model import ORPHAN_GRACE_MS, Request
 from tests.proofs.server import small
 from tests.proofs.simulation import KEYS, Simulation
 from tests.proofs.timeline import Timeline
@@ -261,6 +261,26 @@ def test_a_sweep_ends_a_bounded_number_of_jobs(service: Simulation) -> None:
     assert len(service.state.value(f"{Q}:lane:1")) == 10
 
 
+def test_a_clock_that_is_set_back_does_not_make_the_grace_for_workers_longer(
+    service: Simulation,
+) -> None:
+    service.sweep()
+    service.jump(-3_600_000)
+    service.sweep()
+    assert int(stats(service)["orphans_from_ms"]) == service.now + ORPHAN_GRACE_MS
+
+
+def test_a_lease_of_a_job_whose_record_is_gone_makes_none(service: Simulation) -> None:
+    submit(service, "a")
+    service.claim("a", "w1")
+    service.delete_record("a")
+    service.advance(1000 * service.timeline.settings.max_queue_seconds + service.model.lease_ms)
+    service._commands(["HSET", f"{Q}:stats", "gateway_swept_ms", str(service.now)])
+    call(service, "sweep")
+    assert f"{Q}:leases" not in service.state.keys
+    assert f"{Q}:job:a" not in service.state.keys
+
+
 def test_a_dead_letter_without_its_picture_is_kept(service: Simulation) -> None:
     submit(service, "a")
     service.delete_image("a")
@@ -273,6 +293,22 @@ def test_a_dead_letter_without_its_picture_is_kept(service: Simulation) -> None:
 def test_a_letter_that_is_larger_than_all_may_be_is_dropped(service: Simulation) -> None:
     service.bury_message("x" * (service.timeline.settings.dead_max_bytes + 1))
     assert f"{Q}:dead" not in service.state.keys
+
+
+# -- webhooks -------------------------------------------------------------------------------------
+
+
+def test_a_webhook_waits_at_a_bound_once_however_often_its_time_comes(service: Simulation) -> None:
+    service.store_image("a")
+    service.accept(OWNER, [Request("a", webhook=True)])
+    service.cancel("a")
+    taken = service.webhook_take()
+    assert taken
+    service.webhook_write(*taken[:2])
+    for _ in range(2):
+        assert service.webhook_take(full=[f"owner:{OWNER}"]) is None
+        service.advance(120_000)
+    assert service.state.value(f"{Q}:webhooks-parked:owner:{OWNER}") == ["a"]
 
 
 # -- lost messages --------------------------------------------------------------------------------
