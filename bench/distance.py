@@ -72,12 +72,14 @@ def measure(detector: str, processes: int, arguments: argparse.Namespace) -> lis
     load = partial(
         jobs_a_second, image, clients=processes * CLIENTS_PER_PROCESS, seconds=arguments.seconds
     )
+    # Results are read at once; kept for longer, they fill Redis.
+    settings = {"WORKER_CONCURRENCY": str(processes), "RESULT_TTL_SECONDS": "30"}
     direct = Line(detector, processes, DIRECT)
     behind = {ms: Line(detector, processes, f"{ms:g} ms") for ms in arguments.round_trips_ms}
     with (
         tempfile.TemporaryDirectory() as folder,
-        Stack(Path(folder, "near"), WORKER_CONCURRENCY=str(processes)) as near,
-        Stack(Path(folder, "far"), WORKER_CONCURRENCY=str(processes)) as far,
+        Stack(Path(folder, "near"), **settings) as near,
+        Stack(Path(folder, "far"), **settings) as far,
         SlowNetwork(far.redis.port) as network,
     ):
         far.worker_environment = {"REDIS_URL": network.url}
