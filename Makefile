@@ -17,7 +17,7 @@ topology: setup-dev ## Sentinel, TLS, a full disk, power cuts, several hosts (as
 	$(BIN)/pytest tests/topology
 
 containers: setup-dev ## the images and docker-compose.yml on a container engine; as root a private one
-	$(BIN)/pytest -rP tests/containers
+	$(BIN)/pytest -rP -o faulthandler_timeout=0 tests/containers
 
 check: setup-dev ## lint, types, import rules
 	$(BIN)/ruff check .
