@@ -242,8 +242,22 @@ def test_a_job_that_has_lost_its_place_has_no_position(service: Simulation) -> N
     assert view[view.index(b"position") + 1] == b"0"
 
 
+def test_a_position_is_for_jobs_that_wait_and_an_estimate_needs_a_worker(
+    service: Simulation,
+) -> None:
+    submit(service, "a")
+    waiting = service.read("a")
+    assert "position" in waiting
+    assert "eta_ms" not in waiting
+    service.claim("a", "w1")
+    assert "position" not in service.read("a")
+    assert service.read("unknown") == {}
+
+
 def test_the_age_of_a_job_whose_record_is_gone_is_unknown(service: Simulation) -> None:
     submit(service, "a")
+    service.advance(1500)
+    assert call(service, "queue")[2] == b"1500"
     service.delete_record("a")
     depth, _, oldest, *_ = call(service, "queue")
     assert (depth, oldest) == (1, b"0")
@@ -288,6 +302,13 @@ def test_a_dead_letter_without_its_picture_is_kept(service: Simulation) -> None:
         service.claim("a", "w1")
         outcome = service.abandon("a", "worker_lost", worker="w1")
     assert outcome == "dead"
+
+
+def test_a_letter_whose_time_is_over_goes_when_the_next_one_comes(service: Simulation) -> None:
+    service.bury_message("old")
+    service.advance(1000 * service.timeline.settings.dead_ttl_seconds + 1)
+    service.bury_message("new")
+    assert len(service.state.value(f"{Q}:dead")) == 1
 
 
 def test_a_letter_that_is_larger_than_all_may_be_is_dropped(service: Simulation) -> None:

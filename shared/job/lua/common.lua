@@ -227,10 +227,9 @@ local function keep_dead_letter(id, bytes, ...)
   end
 end
 
--- The record with position and estimate, flat: field, value, field, value ...
+-- The record with position and estimate, flat: field, value, field, value ... Empty if it is gone.
 local function view(id)
   local record = redis.call('HGETALL', job_key(id))
-  if #record == 0 then return record end
   local job = redis.call('HMGET', job_key(id), 'state', 'lane')
   if job[1] == 'queued' then
     local position = position_of(id, job[2])

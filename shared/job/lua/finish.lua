@@ -28,7 +28,7 @@ local previous = stat('finished_us')
 if stat('backlog') == 1 and now_us > previous and now_us - previous < arg.run_us + 2000000 then
   local mean = stat('drain_us')
   local sample = now_us - previous
-  if mean == 0 or now - stat('drain_ms') > 30000 then mean = sample end
+  if now - stat('drain_ms') > 30000 then mean = sample end  -- so too if nothing was measured yet
   redis.call('HSET', P .. ':stats', 'drain_us', math.floor(mean * 0.95 + sample * 0.05), 'drain_ms', now)
 end
 redis.call('HSET', P .. ':stats', 'finished_us', string.format('%.0f', now_us), 'backlog',
