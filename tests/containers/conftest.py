@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.compose import Project
 from tests.containers.engine import Engine, running_engine, why_not
 from tests.containers.images import build
 from tests.support.machine import missing
@@ -31,14 +30,6 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def not_to_be_had(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Images of other projects that could neither be pulled nor replaced. All others are there."""
-    return build(engine, tmp_path_factory.mktemp("build"))
-
-
-@pytest.fixture(scope="module")
-def service(engine: Engine, not_to_be_had: list[str]) -> Iterator[Project]:
-    """What `docker compose up --scale worker=2` starts."""
-    with Project(engine, "yolo-queue-test") as project:
-        project.up("--scale", "worker=2")
-        yield project
+def built(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """All images are there, but those that it says could not be had."""
+    build(engine, tmp_path_factory.mktemp("build"))

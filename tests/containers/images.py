@@ -17,22 +17,23 @@ from tests.support.stack import ROOT
 API, WORKER, SPACE = (f"yolo-queue-{name}:{TAG}" for name in ("api", "worker", "space"))
 
 
-def build(engine: Engine, folder: Path) -> list[str]:
-    """Build all. Returns the images of other projects that could not be had."""
-    project = Project(engine, "yolo-queue-build", {"TORCH_BACKEND": torch_backend()})
+def build(engine: Engine, folder: Path) -> None:
+    """Build all, on images of other projects that are pulled or replaced."""
+    torch = torch_backend()
+    project = Project(engine, "yolo-queue-build", {"TORCH_BACKEND": torch})
     services = configuration(project, "monitoring")
     others = {one["image"] for one in services.values() if "build" not in one}
-    missing = provide(engine, python_base(), sorted(others))
+    if missing := provide(engine, python_base(), sorted(others)):
+        print(f"not to be had here, and not tried: {', '.join(missing)}")
     space = folder / "space.yml"
     space.write_text(
         f"services: {{space: {{image: '{SPACE}', build: {{context: '{ROOT}', dockerfile: "
-        f"deploy/space/Dockerfile, args: {{TORCH_BACKEND: '{torch_backend()}'}}}}}}}}"
+        f"deploy/space/Dockerfile, args: {{TORCH_BACKEND: '{torch}'}}}}}}}}"
     )
     for one in (project, Project(engine, "yolo-queue-build-space", files=[space], alone=True)):
         began = time.monotonic()
         one.compose("build")
         print(f"{one.name}: built in {time.monotonic() - began:.0f} s")
-    return missing
 
 
 def python_base() -> str:

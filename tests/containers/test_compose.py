@@ -19,7 +19,7 @@ CONFINED = {"CapEff:\t0000000000000000", "NoNewPrivs:\t1"}
 
 
 @pytest.fixture(scope="module")
-def service(engine: Engine, not_to_be_had: list[str]) -> Iterator[Project]:
+def service(engine: Engine, built: None) -> Iterator[Project]:
     with Project(engine, "yolo-queue-test") as project:
         project.up("--scale", "worker=4")
         yield project

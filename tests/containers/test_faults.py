@@ -29,7 +29,7 @@ LONG_SECONDS = 300
 
 
 @pytest.fixture
-def service(engine: Engine, not_to_be_had: list[str]) -> Iterator[Project]:
+def service(engine: Engine, built: None) -> Iterator[Project]:
     settings = {"WORKERS": "1", "RESULT_TTL_SECONDS": "3600"}
     with Project(engine, "yolo-queue-faults", settings) as project:
         yield project

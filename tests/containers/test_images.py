@@ -41,7 +41,7 @@ each_image = pytest.mark.parametrize("image", [API, WORKER, SPACE])
 
 
 @pytest.fixture(autouse=True)
-def _built(not_to_be_had: list[str]) -> None:
+def _built(built: None) -> None:
     """All of these tests look at images."""
 
 

@@ -26,7 +26,7 @@ ALERT_SECONDS = 120
 
 
 @pytest.fixture
-def monitored(engine: Engine, not_to_be_had: list[str], tmp_path: Path) -> Iterator[Project]:
+def monitored(engine: Engine, built: None, tmp_path: Path) -> Iterator[Project]:
     """One worker with little memory, and a Prometheus that is in a hurry."""
     files = {
         name: re.sub(r"\b15s\b", "1s", (FOLDER / name).read_text())
@@ -115,7 +115,7 @@ def test_targets_are_up_and_alerts_fire_and_stop(monitored: Project) -> None:
         stop("YoloQueueNoWorkerReady", "YoloQueueJobsWaitLong")
 
 
-def test_alerts_fire_and_stop_at_their_own_times(engine: Engine, not_to_be_had: list[str]) -> None:
+def test_alerts_fire_and_stop_at_their_own_times(engine: Engine, built: None) -> None:
     """Prometheus' own test of rules, with the times that alerts.yml has."""
     image = re.findall(r"prom/prometheus:[\w.]+", (ROOT / "docker-compose.yml").read_text())[0]
     said = engine.docker(

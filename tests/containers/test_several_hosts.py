@@ -34,7 +34,7 @@ def address(engine: Engine) -> Iterator[str]:
 
 
 def test_workers_on_a_second_host_do_the_work(
-    engine: Engine, not_to_be_had: list[str], address: str, tmp_path: Path
+    engine: Engine, built: None, address: str, tmp_path: Path
 ) -> None:
     port = free_port()
     first_settings = {"WORKERS": "0", "REDIS_ADDRESS": address, "REDIS_PORT": str(port)}

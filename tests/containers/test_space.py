@@ -19,7 +19,7 @@ STOP_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def space(engine: Engine, not_to_be_had: list[str]) -> Iterator[tuple[str, str]]:
+def space(engine: Engine, built: None) -> Iterator[tuple[str, str]]:
     """Its container, and where it is."""
     port = free_port()
     container = engine.docker(

@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import tomllib
+from importlib.metadata import distributions
 
 import pytest
 import yaml
@@ -70,8 +71,6 @@ def test_what_is_installed_is_declared_and_constrained(file: str) -> None:
 
 def test_what_the_images_leave_out_would_come_otherwise() -> None:
     """An entry that no package asks for any more should go."""
-    from importlib.metadata import distributions
-
     wanted = {
         re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
         for one in distributions()
