@@ -6,7 +6,6 @@ Nothing may be on the console, and no request may go to another host.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,17 +13,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
-from tests.support.machine import missing
+from tests.support.chromium import chromium
 from tests.support.stack import Stack
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-]
 REFUSED_BY_SERVER = "Failed to load resource: the server responded with a status of"
 RECORD_STATES = """
 window.seenStates = [];
@@ -99,13 +92,8 @@ class Tabs:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Closed with its module: Playwright's event loop must not be around for other tests."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        missing("chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, expect
 
-from tests.browser.conftest import browser  # noqa: F401 - a fixture
 from tests.containers.engine import Engine
 from tests.containers.images import SPACE
+from tests.support.chromium import chromium
 from tests.support.images import SAMPLES
 from tests.support.stack import free_port, wait_until
 
@@ -31,10 +31,17 @@ def space(engine: Engine, built: None) -> Iterator[tuple[str, str]]:
         engine.docker("rm", "--force", "--volumes", container)
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Closed with its module: Playwright's event loop must not be around for other tests."""
+    with chromium() as browser:
+        yield browser
+
+
 def test_a_visitor_uploads_a_picture_and_sees_its_boxes(
     space: tuple[str, str],
     engine: Engine,
-    browser: object,  # noqa: F811
+    browser: Browser,
 ) -> None:
     container, url = space
 
@@ -43,7 +50,7 @@ def test_a_visitor_uploads_a_picture_and_sees_its_boxes(
         return engine.docker("inspect", "--format", state, container).strip() == "healthy"
 
     wait_until(healthy, seconds=READY_SECONDS, what="the Space is healthy")
-    page: Page = browser.new_page()  # type: ignore[attr-defined]
+    page = browser.new_page()
     page.goto(url)
     page.set_input_files("input[type=file]", str(SAMPLES / "mixed.jpg"))
     expect(page.locator("[data-state=completed]").first).to_be_visible()
