@@ -14,7 +14,7 @@ from api import docs, problems
 from api.connection_limiter import ConnectionLimiter
 from api.http_metrics import CountRequests
 from api.request_spans import request_spans
-from api.routes import events, health, metrics, model, page, predict, queue, result
+from api.routes import events, health, metrics, models, page, predict, queue, result
 from api.security_headers import SecurityHeaders
 from api.services import Services
 from shared import tracing
@@ -56,7 +56,7 @@ def create_app(
         telemetry=request_spans(settings),
     )
     app.state.services = services
-    for module in (predict, result, events, queue, model, health, metrics, page):
+    for module in (predict, result, events, queue, models, health, metrics, page):
         app.include_router(module.router)
     page.install(app)
     docs.install(app)

@@ -84,7 +84,8 @@ class Job(BaseModel):
         description="While queued: estimated time until the result, from the measured rate.",
     )
     error: JobFailure | None = None
-    model: str | None = None
+    model: str = Field(description="Name of the model.", examples=["codes"])
+    model_version: str | None = Field(None, description="SHA-256 of the weights that made this.")
     task: str | None = None
     width: int | None = Field(None, description="Width of the upright original image in pixels.")
     height: int | None = Field(None, description="Height of that image in pixels.")
@@ -110,6 +111,8 @@ def job_object(record: JobRecord, result: dict[str, Any] | None = None) -> dict[
             "cancel": base,
         },
     }
+    if record.state is not JobState.COMPLETED:  # whose result has it
+        job["model"] = record.model
     if record.started_ms is not None:
         job["started_at"] = rfc3339(record.started_ms)
     if record.finished_ms is not None:

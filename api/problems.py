@@ -33,6 +33,7 @@ STATUS: dict[type[errors.YoloQueueError], int] = {
     errors.NotAuthenticated: 401,
     errors.TooManyRequests: 429,
     errors.JobNotFound: 404,
+    errors.ModelNotFound: 404,
     errors.JobNotFinished: 409,
     errors.JobAlreadyFinished: 409,
     errors.QueueFull: 503,

@@ -174,7 +174,7 @@ def measure(settings: Settings, case: Case, jpeg: bytes, answer: Any) -> None:
     parameters = case.parameters()
     side = side_needed(parameters, settings.annotated_max_side)
     begin = time.perf_counter()
-    detector = Detector(settings, parent().model, threads=1)
+    detector = Detector(settings, next(iter(parent().models.values())), threads=1)
     row = {
         "load_seconds": time.perf_counter() - begin,
         "resident_mib": mapped_mib(os.getpid())["rss"],

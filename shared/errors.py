@@ -88,6 +88,12 @@ class JobAlreadyFinished(YoloQueueError):
     code = "job_already_finished"
 
 
+class ModelNotFound(YoloQueueError):
+    """No worker has ever announced a model of this name."""
+
+    code = "model_not_found"
+
+
 class QueueFull(YoloQueueError):
     code = "queue_full"
     retryable = True

@@ -8,7 +8,10 @@ an environment variable of ours. Names carry their unit. docs/settings.md is gen
 from __future__ import annotations
 
 import base64
+import re
+from dataclasses import dataclass
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -21,8 +24,20 @@ from shared.redis_access.url import parse as parse_redis_url
 
 MIB = 1024 * 1024
 
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""What a model may be called: the name is part of keys, of Celery queues and of URLs."""
+
 MIN_WEBHOOK_SECRET_BYTES = 24
 """As the Standard Webhooks specification has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where the weights of a model are: a path or an Ultralytics name. `sha256`: what they must
+    have; empty: any."""
+
+    weights: str
+    sha256: str
 
 
 class Settings(BaseSettings):
@@ -46,8 +61,8 @@ class Settings(BaseSettings):
     yolo_queue: str = Field(
         "yolo",
         pattern=r"^[a-z0-9][a-z0-9_-]*$",
-        description="Celery queue and prefix of every Redis key. One queue a model: a gateway and "
-        "its workers with the same name form one service.",
+        description="Celery queue and prefix of every Redis key. Gateways and workers with the "
+        "same name form one service.",
     )
     host: str = Field("127.0.0.1", description="Address the gateway and Flower listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port of the gateway.")
@@ -67,13 +82,26 @@ class Settings(BaseSettings):
     # -- model ------------------------------------------------------------------------------
     yolo_model: str = Field(
         "yolov8n.pt",
-        description="Path or Ultralytics name of the weights. Loading a `.pt` file executes pickle "
-        "code inside it: use only weights you trust, and pin them with `YOLO_MODEL_SHA256`.",
+        description="Path or Ultralytics name of the weights; the model is called by the file's "
+        "stem. Loading a `.pt` file executes pickle code inside it: use only weights you trust, "
+        "and pin them with `YOLO_MODEL_SHA256`.",
+    )
+    yolo_models: str = Field(
+        "",
+        description="In place of `YOLO_MODEL`: several models, each with a name, e.g. "
+        "`coco=yolov8n.pt,codes=models/demo.pt`. Every pool process of the worker loads all of "
+        "them.",
     )
     yolo_model_sha256: str = Field(
         "",
-        pattern=r"^([0-9a-fA-F]{64})?$",
-        description="Expected SHA-256 of the weights file; the worker refuses any other file.",
+        description="Expected SHA-256 of the weights file; the worker refuses any other file. With "
+        "`YOLO_MODELS` by name: `coco=...,codes=...`.",
+    )
+    default_model: str = Field(
+        "",
+        pattern=f"{MODEL_NAME}|^$",
+        description="The model of requests that name none. Empty: the first of `YOLO_MODELS`, else "
+        "`YOLO_MODEL`; the gateway needs the same as the workers.",
     )
     yolo_device: str = Field(
         "auto",
@@ -155,9 +183,17 @@ class Settings(BaseSettings):
     max_queue_seconds: int = Field(
         3600, ge=1, description="A job that waits longer becomes `expired`."
     )
-    max_queue_jobs: int = Field(10_000, ge=1, description="Jobs waiting at most; then 503.")
+    max_queue_jobs: int = Field(
+        10_000,
+        ge=1,
+        description="Jobs waiting at most; then 503. Of several models, each may fill three "
+        "quarters of what the others leave.",
+    )
     max_queue_bytes: int = Field(
-        2048 * MIB, ge=1, description="Bytes of images waiting at most; then 503."
+        2048 * MIB,
+        ge=1,
+        description="Bytes of images waiting at most; then 503. Of several models, each may fill "
+        "three quarters of what the others leave.",
     )
     max_upload_bytes: int = Field(20 * MIB, ge=1, description="Size of one image; larger: 413.")
     max_image_pixels: int = Field(
@@ -308,6 +344,16 @@ class Settings(BaseSettings):
             raise ValueError("MICRO_BATCH_JOBS above 1 needs MAX_ATTEMPTS of at least 2")
         return self
 
+    @model_validator(mode="after")
+    def _check_models(self) -> Settings:
+        model_sources(self)  # raises ValueError that says what is wrong
+        return self
+
+    @property
+    def models(self) -> dict[str, ModelSource]:
+        """The models that a worker with these settings serves, by name."""
+        return model_sources(self)
+
     @property
     def task_hard_limit_seconds(self) -> float:
         """Run time after which the pool process is killed."""
@@ -323,6 +369,49 @@ class Settings(BaseSettings):
     def masked_redis_url(self) -> str:
         """`REDIS_URL` without its password, for messages and logs."""
         return masked(self.redis_url.get_secret_value())
+
+
+def model_sources(settings: Settings) -> dict[str, ModelSource]:
+    """The models of `YOLO_MODELS` or `YOLO_MODEL`, by name. Raises `ValueError`."""
+    digests = settings.yolo_model_sha256
+    if not settings.yolo_models:
+        if digests:
+            _check_digest(digests)
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(settings.yolo_model).stem).lstrip("._-")[:64]
+        return {name or "model": ModelSource(settings.yolo_model, digests)}
+    expected = _pairs("YOLO_MODEL_SHA256", digests)
+    sources = {}
+    for name, weights in _pairs("YOLO_MODELS", settings.yolo_models).items():
+        if not re.match(MODEL_NAME, name):
+            raise ValueError(
+                f"YOLO_MODELS: {name!r} cannot be a model's name; use letters, digits, `.`, `_` "
+                "and `-`, 64 at most"
+            )
+        sources[name] = ModelSource(weights, expected.pop(name, ""))
+    if expected:
+        raise ValueError(f"YOLO_MODEL_SHA256: YOLO_MODELS has no {', '.join(expected)}")
+    for source in sources.values():
+        if source.sha256:
+            _check_digest(source.sha256)
+    return sources
+
+
+def _pairs(variable: str, text: str) -> dict[str, str]:
+    """From `name=value,name=value`."""
+    pairs: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (name and equals and value):
+            raise ValueError(f"{variable}: {part!r} is not `name=value`")
+        if name in pairs:
+            raise ValueError(f"{variable}: {name} is there twice")
+        pairs[name] = value
+    return pairs
+
+
+def _check_digest(text: str) -> None:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise ValueError("YOLO_MODEL_SHA256: a SHA-256 has 64 hexadecimal digits")
 
 
 def load_settings() -> Settings:

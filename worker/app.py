@@ -10,7 +10,6 @@ import gc
 import logging
 import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 import billiard.pool
@@ -27,7 +26,7 @@ from kombu import Exchange, Queue
 
 from shared import tracing
 from shared.errors import StartupError
-from shared.job.keys import LANES, Keys
+from shared.job.keys import Keys
 from shared.logs import configure_logs
 from shared.settings import Settings, load_settings
 from worker.celery_ext.broker_settings import broker_settings
@@ -36,6 +35,13 @@ log = logging.getLogger("yolo_queue.worker")
 
 # Celery warns of root because of pickle, which this app does not accept.
 warnings.filterwarnings("ignore", category=SecurityWarning)
+
+
+def _queues(keys: Keys, settings: Settings) -> list[str]:
+    """The lists that a worker takes from: the one of inline tasks, Celery's default queue, and the
+    lanes of its models (shared/job/lua/common.lua)."""
+    lanes = [lane for model in settings.models for lane in keys.lane_queues(model)]
+    return [keys.queue, *lanes]
 
 
 def create_app(settings: Settings) -> Celery:
@@ -52,11 +58,10 @@ def create_app(settings: Settings) -> Celery:
         result_accept_content=["json"],
         event_serializer="json",
         result_expires=settings.result_ttl_seconds,
-        # One list a lane, taken from in turn (shared/job/lua/common.lua).
+        # Taken from in turn.
         task_default_queue=settings.yolo_queue,
         task_queues=[
-            Queue(name, Exchange(""), routing_key=name)
-            for name in map(keys.lane_queue, range(LANES))
+            Queue(name, Exchange(""), routing_key=name) for name in _queues(keys, settings)
         ],
         task_create_missing_queues=False,
         # A worker takes a message only when a pool process is free for it. (Two in hand for each
@@ -152,9 +157,8 @@ def _serve_metrics() -> None:
 
     def snapshot() -> metrics.Snapshot:
         report, reported_at = heartbeat.last_report()
-        model = Path(settings.yolo_model).name
-        counters = parent().memory.counters()
-        return metrics.Snapshot(counters, report, reported_at, model, parent().model.runtime)
+        models = tuple(parent().models.values())
+        return metrics.Snapshot(parent().memory.counters(), report, reported_at, models)
 
     metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port, snapshot)
 

@@ -37,7 +37,11 @@ def run_job(process: PoolProcess, task_id: str) -> dict[str, Any]:
 
 def claim(process: PoolProcess, task_id: str) -> Attempt:
     """Raises Celery's `Ignore` if there is nothing to claim."""
-    attempt = process.store.claim(task_id, process.worker)
+    attempt = process.store.claim(task_id, process.worker, process.detectors)
+    if attempt == "elsewhere":
+        process.store.republish(task_id)
+        log.info("passed on: this worker does not serve its model")
+        raise Ignore()
     if isinstance(attempt, str):
         # With batches a message may be late: its job already runs in somebody's batch.
         level = logging.INFO if process.settings.micro_batch_jobs == 1 else logging.DEBUG
@@ -108,7 +112,7 @@ def _work(process: PoolProcess, attempt: Attempt) -> Outcome:
     begin = time.perf_counter()
     decoded = decode_for(process, image, parameters)
     decode_seconds = time.perf_counter() - begin
-    prediction = process.detector.predict(decoded, parameters)
+    prediction = process.detector_of(attempt).predict(decoded, parameters)
     return outcome_of(process, attempt, decoded, prediction, begin, decode_seconds)
 
 
@@ -142,7 +146,7 @@ def outcome_of(
 ) -> Outcome:
     """Encode the picture and put the result together. `begin` (`time.perf_counter`): when the work
     on this attempt began."""
-    record = attempt.record
+    record, detector = attempt.record, process.detector_of(attempt)
     begin_encode = time.perf_counter()
     jpeg = None
     if prediction.annotated is not None:
@@ -156,8 +160,9 @@ def outcome_of(
     # Redis' clock may have been set back while the job waited.
     queue_ms = float(max(0, (record.started_ms or record.created_ms) - record.created_ms))
     result: dict[str, Any] = {
-        "model": process.detector.model_name,
-        "task": process.detector.task,
+        "model": detector.served.name,
+        "model_version": detector.served.version,
+        "task": detector.task,
         "width": decoded.width,
         "height": decoded.height,
         "detections": prediction.detections,

@@ -45,7 +45,7 @@ def run_in_batch(process: PoolProcess, task_id: str) -> dict[str, Any]:
         attempt = claim(process, task_id)
         first = attempt.number == BATCH_ATTEMPT
         short = len(task_id.encode()) <= MAX_BATCHED_ID_BYTES
-        if not (first and process.detector.can_batch and short):
+        if not (first and process.detector_of(attempt).can_batch and short):
             return run_alone(process, attempt)
         batch = Batch(process, attempt)
         try:
@@ -80,7 +80,7 @@ class _Member:
 
 class Batch:
     def __init__(self, process: PoolProcess, first: Attempt) -> None:
-        self._process = process
+        self._process, self._detector = process, process.detector_of(first)
         self.members = [_Member(first)]
         self._parameters = DetectParameters.model_validate(first.record.parameters)
 
@@ -143,7 +143,7 @@ class Batch:
     def _predict(self, ready: list[_Member]) -> None:
         images = [member.decoded for member in ready if member.decoded is not None]
         try:
-            predictions = self._process.detector.predict_batch(images, self._parameters)
+            predictions = self._detector.predict_batch(images, self._parameters)
         except SoftTimeLimitExceeded:
             raise
         except JobError as error:
@@ -177,7 +177,7 @@ class Batch:
         assert member.decoded is not None  # noqa: S101
         prediction = member.prediction
         if prediction is None:
-            prediction = self._process.detector.predict(member.decoded, self._parameters)
+            prediction = self._detector.predict(member.decoded, self._parameters)
         # Its pictures are not needed any more once it is committed.
         decoded, member.decoded, member.prediction = member.decoded, None, None
         return outcome_of(

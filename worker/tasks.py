@@ -40,7 +40,7 @@ def detect(self: Any, /, *arguments: Any, **parameters: Any) -> dict[str, Any]:
     """Run the job whose id is this task's id.
 
     A producer without a gateway (`celery call`, another language) passes the file inline: `image`
-    as Base64, and the parameters of `DetectParameters` as keyword arguments.
+    as Base64, and as keyword arguments `model` and the parameters of `DetectParameters`.
     """
     process = child.current()
     task_id: str = self.request.id
@@ -70,6 +70,7 @@ def _adopt(
     if store.exists(task_id):
         return
     try:
+        model = _known_model(process, parameters.pop("model", ""))
         content = _inline_image(*arguments, image=parameters.pop("image", None))
         checked = DetectParameters.model_validate(parameters)
         header = check_file(content, max_pixels=process.settings.max_image_pixels)
@@ -79,6 +80,7 @@ def _adopt(
         raise refusal from error
     job = NewJob(
         owner="celery",
+        model=model,
         image=content,
         content_type=header.content_type,
         width=header.width,
@@ -88,6 +90,14 @@ def _adopt(
         traceparent=traceparent,
     )
     store.accept(job, adopt=True)
+
+
+def _known_model(process: PoolProcess, name: Any) -> str:
+    """Raises `ValueError` if no worker serves it."""
+    name = name or process.settings.default_model or next(iter(process.detectors))
+    if name not in process.detectors and not process.store.knows_model(str(name)):
+        raise ValueError(f"there is no model {name!r}")
+    return str(name)
 
 
 def _inline_image(*arguments: Any, image: Any) -> bytes:

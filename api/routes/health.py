@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
 
 from api.problems import responses
 from api.services import services_of
@@ -21,6 +21,7 @@ class Health(BaseModel):
 class Readiness(BaseModel):
     status: Literal["ready"]
     ready_processes: int
+    models: dict[str, int] = Field(description="Ready processes by model.")
 
 
 @router.get("/health", summary="The gateway is up")
@@ -31,10 +32,18 @@ async def health() -> Health:
 @router.get(
     "/ready",
     summary="Redis answers and a worker consumes",
-    responses=responses(errors.StoreUnavailable, errors.NoWorkerReady, errors.BackgroundTaskDown),
+    responses=responses(
+        errors.ModelNotFound,
+        errors.StoreUnavailable,
+        errors.NoWorkerReady,
+        errors.BackgroundTaskDown,
+    ),
 )
-async def ready(request: Request) -> Readiness:
-    """A worker is ready if a pool process has loaded its model and the worker has recently received
+async def ready(
+    request: Request,
+    model: Annotated[str, Query(description="Ask about this model alone.")] = "",
+) -> Readiness:
+    """A worker is ready if a pool process has loaded its models and the worker has lately received
     a message through the channel that jobs come through. An answer to a ping is not enough."""
     services = services_of(request)
     down = [name for name, up in services.background.up.items() if not up]
@@ -45,9 +54,13 @@ async def ready(request: Request) -> Readiness:
             retry_after_seconds=2,
         )
     queue = await services.store.queue()
-    if queue.ready_processes == 0:
+    models = {name: state.ready_processes for name, state in queue.models.items()}
+    number, who = queue.ready_processes, "worker"
+    if model:
+        name = services.store.model_name(model, queue)
+        number, who = models.get(name, 0), f"worker of the model {name}"
+    if number == 0:
         raise errors.NoWorkerReady(
-            "No worker is ready. Jobs are accepted and will wait.",
-            retry_after_seconds=5,
+            f"No {who} is ready. Jobs are accepted and will wait.", retry_after_seconds=5
         )
-    return Readiness(status="ready", ready_processes=queue.ready_processes)
+    return Readiness(status="ready", ready_processes=number, models=models)

@@ -21,7 +21,7 @@ from api.uploads import Upload
 from shared import errors, tracing
 from shared.job.record import DetectParameters, JobState, NewJob
 from shared.logs import current_task_id
-from shared.settings import Settings
+from shared.settings import MODEL_NAME, Settings
 
 router = APIRouter(tags=["jobs"])
 
@@ -57,6 +57,7 @@ _ERRORS = (
     errors.TooManyPixels,
     errors.InvalidParameter,
     errors.NotAuthenticated,
+    errors.ModelNotFound,
     errors.TooManyRequests,
     errors.QueueFull,
     errors.GatewayBusy,
@@ -72,6 +73,11 @@ class PredictQuery(DetectParameters):
         max_length=1000,
         description="Class numbers to keep, repeated or comma-separated.",
     )
+    model: str = Field(
+        "",
+        pattern=f"{MODEL_NAME}|^$",
+        description="Name of the model (`GET /models`); the default model if there is none.",
+    )
     webhook_url: str = Field(
         "", max_length=2000, description="URL to post the finished job to, without its picture."
     )
@@ -84,7 +90,7 @@ class PredictQuery(DetectParameters):
         return value
 
     def parameters(self) -> DetectParameters:
-        return DetectParameters.model_validate(self.model_dump(exclude={"webhook_url"}))
+        return DetectParameters.model_validate(self.model_dump(exclude={"model", "webhook_url"}))
 
 
 class Batch(BaseModel):
@@ -130,9 +136,9 @@ async def submit(
     headers, watch = {}, None
     with ExitStack() as watching:
         with services.upload_budget.allocate(owner, size) as allocation:
-            await store.admit(size)
+            model = await store.admit(size, query.model)
             upload = await uploads.receive(request, settings, allocation)
-            job = _new_job(settings, owner, query, upload, idempotency_key)
+            job = _new_job(settings, owner, model, query, upload, idempotency_key)
             if seconds:
                 watch = watching.enter_context(services.notifier.watch(job.task_id, end_only=True))
             record, is_new = await store.accept(job)
@@ -174,22 +180,28 @@ async def submit_batch(request: Request, owner: Owner, query: Parameters) -> Res
     await services.rate_limiter.check(owner)
     size = uploads.announced_bytes(request, settings, files=settings.max_batch_files)
     with services.upload_budget.allocate(owner, size) as allocation:
-        await store.admit(size)
+        model = await store.admit(size, query.model)
         received = await uploads.receive_batch(request, settings, allocation)
         await services.rate_limiter.check_rest(owner, len(received))
-        jobs = [_new_job(settings, owner, query, upload, None) for upload in received]
+        jobs = [_new_job(settings, owner, model, query, upload, None) for upload in received]
         records, _ = await store.accept_all(jobs)
     body = {"jobs": [job_object(record) for record in records]}
     return Response(json.dumps(body), 201, media_type="application/json")
 
 
 def _new_job(
-    settings: Settings, owner: str, query: PredictQuery, upload: Upload, key: str | None
+    settings: Settings,
+    owner: str,
+    model: str,
+    query: PredictQuery,
+    upload: Upload,
+    key: str | None,
 ) -> NewJob:
     if query.webhook_url:
         webhook_sender.check_url(query.webhook_url, settings)
     return NewJob(
         owner=owner,
+        model=model,
         image=upload.image,
         content_type=upload.header.content_type,
         width=upload.header.width,

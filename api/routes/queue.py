@@ -9,6 +9,7 @@ from api.auth import authenticate
 from api.problems import responses
 from api.services import services_of
 from shared import errors
+from shared.job.queue_state import SHORT_VERSION
 
 router = APIRouter(tags=["service"])
 
@@ -18,7 +19,10 @@ class Worker(BaseModel):
     processes: int = Field(description="Pool processes, each with its own model.")
     ready: int = Field(description="Processes that have loaded their model and take jobs.")
     running: int = Field(description="Running jobs.")
-    model: str
+    models: dict[str, str] = Field(
+        description="Its models, with their versions.",
+        examples=[{"codes": "9f86d081884c"}],
+    )
 
 
 class Queue(BaseModel):
@@ -53,7 +57,10 @@ async def get_queue(request: Request) -> Queue:
         workers=[
             Worker(
                 name=name,
-                **{key: report[key] for key in ("processes", "ready", "running", "model")},
+                **{key: report[key] for key in ("processes", "ready", "running")},
+                models={
+                    model: version[:SHORT_VERSION] for model, version in report["models"].items()
+                },
             )
             for name, report in sorted(state.workers.items())
         ],

@@ -21,6 +21,7 @@ class DeadLetter:
     """A job that was given up, with what is needed to look into it. Times in epoch milliseconds."""
 
     task_id: str
+    model: str
     died_ms: int
     size_bytes: int
     content_type: str
@@ -48,6 +49,7 @@ class DeadLetters:
             return None
         return DeadLetter(
             task_id=task_id,
+            model=fields[b"model"].decode(),
             died_ms=int(fields[b"died_ms"]),
             size_bytes=int(fields[b"bytes"]),
             content_type=fields[b"content_type"].decode(),
@@ -71,6 +73,7 @@ class DeadLetters:
             return None
         job = NewJob(
             owner=fields[b"owner"].decode(),
+            model=fields[b"model"].decode(),
             image=image,
             content_type=fields[b"content_type"].decode(),
             width=0,

@@ -6,7 +6,6 @@ The workers' side is worker_store.py; both run the same Lua scripts on the same 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -15,12 +14,18 @@ from typing import Any
 
 import redis
 
-from shared.errors import IdempotencyConflict, StoreUnavailable
+from shared.errors import IdempotencyConflict, ModelNotFound, StoreUnavailable
 from shared.job import upload_storage
 from shared.job.celery_result import result_of
 from shared.job.keys import Keys, result_key
 from shared.job.message import first_message
-from shared.job.queue_state import QueueState, RedisMemory, per_second, queue_full
+from shared.job.queue_state import (
+    QueueState,
+    RedisMemory,
+    limit_of_model,
+    per_second,
+    queue_full,
+)
 from shared.job.record import JobRecord, JobState, NewJob
 from shared.job.scripts import AsyncLuaScripts
 from shared.job.worker_store import accept_arguments
@@ -66,11 +71,12 @@ class GatewayStore:
 
     # -- submitting -----------------------------------------------------------------------------
 
-    async def admit(self, size: int) -> None:
-        """Refuse before the body is read if the queue is full or Redis is short of memory.
+    async def admit(self, size: int, model: str) -> str:
+        """Refuse before the body is read if there is no such model, the queue is full or Redis is
+        short of memory. Returns the model's name: the default one if `model` is empty.
 
-        An early check, to save the client a useless upload. `accept` decides. `size`: bytes
-        announced, 0 if unknown.
+        An early check, to save the client a useless upload. `accept` decides about room. `size`:
+        bytes announced, 0 if unknown. Raises `ModelNotFound`, `QueueFull`, `StoreUnavailable`.
         """
         now = asyncio.get_running_loop().time()
         queue = self._queue_seen
@@ -78,11 +84,16 @@ class GatewayStore:
             if queue is None or now - self._queue_seen_at > ADMISSION_SECONDS:
                 queue = self._queue_seen = await self.queue()
                 self._queue_seen_at = now
+            model = self.model_name(model, queue)
             await self._check_memory(size)
-        if queue.depth >= self._settings.max_queue_jobs or (
-            queue.queued_bytes + size > self._settings.max_queue_bytes
-        ):
-            raise queue_full(queue.depth, queue.drain_rate)
+        settings, state = self._settings, queue.models.get(model)
+        depth, its_bytes = (state.depth, state.queued_bytes) if state else (0, 0)
+        number = len(queue.models.keys() | {model})
+        jobs = limit_of_model(settings.max_queue_jobs, queue.depth - depth, number)
+        room = limit_of_model(settings.max_queue_bytes, queue.queued_bytes - its_bytes, number)
+        if depth + 1 > jobs or its_bytes + size > room:
+            raise queue_full(depth, state.drain_rate if state else None)
+        return model
 
     async def _check_memory(self, size: int) -> None:
         """Keep a share of `maxmemory` free for the results of jobs that are accepted already."""
@@ -222,12 +233,6 @@ class GatewayStore:
                     task_id, _, state = message["data"].decode(errors="replace").partition(" ")
                     yield task_id, state
 
-    async def model(self) -> dict[str, Any] | None:
-        """The model that workers serve, as the last one to load it described it."""
-        async with self._visit():
-            text = await self.redis.get(self.keys.model)
-        return json.loads(text) if text else None
-
     async def memory(self) -> RedisMemory:
         async with self._visit():
             return await self._memory()
@@ -236,9 +241,31 @@ class GatewayStore:
         info = await self.redis.info("memory")
         return RedisMemory(int(info["used_memory"]), int(info.get("maxmemory", 0)))
 
-    async def queue(self) -> QueueState:
+    async def queue(self, *, descriptions: bool = False) -> QueueState:
+        """`descriptions`: also what workers said of the versions of their models."""
         async with self._visit():
-            return QueueState.from_reply(await self._lua.run("queue"))
+            reply = await self._lua.run("queue", descriptions=descriptions)
+        return QueueState.from_reply(reply)
+
+    def default_model(self, queue: QueueState) -> str:
+        """The model of requests that name none: what the settings say, whether a worker serves it
+        or not. One that depends on who is there would send clients to another model when a worker
+        dies. Without such settings, the only one there is."""
+        settings = self._settings
+        known = [model.name for model in queue.models.values() if model.versions]
+        told = {"default_model", "yolo_model", "yolo_models"} & settings.model_fields_set
+        if not told and len(known) == 1:
+            return known[0]
+        return settings.default_model or next(iter(settings.models))
+
+    def model_name(self, name: str, queue: QueueState) -> str:
+        """The model that a request means, which may name none. Raises `ModelNotFound`."""
+        default = self.default_model(queue)
+        if not name or name == default or name in queue.models:
+            return name or default
+        there = ", ".join(queue.models)
+        there = f"There are: {there}." if there else "No worker has announced one yet."
+        raise ModelNotFound(f"There is no model {name!r}. {there}")
 
 
 def _record(flat: list[bytes]) -> JobRecord:

@@ -4,7 +4,8 @@
 
 | key | type | what | lives |
 | --- | --- | --- | --- |
-| `{q}`, `{q}.1` ... `{q}.7` | list | Celery messages, one list a lane | until taken |
+| `{q}.{lane}` | list | Celery messages; a lane is `{model}.{n}`, n from 0 to 7 | until taken |
+| `{q}` | list | Celery messages of inline tasks | until taken |
 | `{q}.probe.{worker}` | list | a worker's message to itself: does it still consume? | 1 minute |
 | `{q}:job:{id}` | hash | the record: the truth about a job | until it ends, then result TTL |
 | `{q}:image:{id}` | string | the upload | until the job ends, record TTL |
@@ -12,14 +13,15 @@
 | `{q}:staged:{id}:{attempt}` | string | a result before its commit | 1 minute |
 | `{q}:events:{id}` | stream | state changes, for `/events` | with the record |
 | `{q}:changes` | channel | `id state` at every change after the first state | - |
-| `{q}:lane:{n}` | sorted set | queued ids by sequence number: position in O(log n) | until taken |
-| `{q}:clients` | hash | for each client its lane and number of queued jobs | while it has any |
+| `{q}:lane:{lane}` | sorted set | queued ids by sequence number: position in O(log n) | while any |
+| `{q}:clients` | hash | for each model and client the lane and number of queued jobs | while any |
 | `{q}:owed` | hash | for each queued id its bytes and owner, to subtract later | until taken |
 | `{q}:leases` | sorted set | running ids by the end of their lease | until finished |
-| `{q}:marks` | hash | how far each lane has been taken (heartbeat.lua) | for ever, 8 lanes |
+| `{q}:marks` | hash | how far each lane has been taken (heartbeat.lua) | with the model |
 | `{q}:stats` | hash | sequence number, counters, drain rate | for ever, bounded names |
+| `{q}:models` | sorted set | names of models by when they were last served | 7 days from then |
+| `{q}:model:{model}` | hash | its counters, drain rate, and what each version is | with the name |
 | `{q}:workers`, `{q}:workers-seen` | hash, sorted set | last report of each worker | 3 heartbeats |
-| `{q}:model` | string | the model served, as JSON | for ever |
 | `{q}:webhooks`, `{q}:webhook:{id}` | sorted set, hash | webhooks to send: when, what | 2 days |
 | `{q}:webhooks-parked:{bound}` | list | webhooks that wait for another send to end | 2 days |
 | `{q}:idem:{owner}:{digest}` | hash | the job that an Idempotency-Key made | record TTL |
@@ -38,7 +40,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LANES = 8
-"""Lists that workers take from in turn; as many clients can have a backlog without meeting."""
+"""Lists of one model that workers take from in turn; as many of its clients can have a backlog
+without meeting."""
 
 MAX_BATCHED_ID_BYTES = 64
 """A job with a longer id never shares a forward pass. Ids made here have 36; only a Celery producer
@@ -56,9 +59,9 @@ class Keys:
 
     queue: str
 
-    def lane_queue(self, lane: int) -> str:
-        """The Celery queue of a lane; lane 0 has the plain name."""
-        return self.queue if lane == 0 else f"{self.queue}.{lane}"
+    def lane_queues(self, model: str) -> list[str]:
+        """The Celery queues of a model's lanes."""
+        return [f"{self.queue}.{lane}" for lane in lanes_of(model)]
 
     def probe(self, worker: str) -> str:
         return f"{self.queue}.probe.{worker}"
@@ -87,8 +90,8 @@ class Keys:
         return f"{self.queue}:changes"
 
     @property
-    def model(self) -> str:
-        return f"{self.queue}:model"
+    def models(self) -> str:
+        return f"{self.queue}:models"
 
     @property
     def workers(self) -> str:
@@ -101,6 +104,11 @@ class Keys:
     @property
     def rate(self) -> str:
         return f"{self.queue}:rate"
+
+
+def lanes_of(model: str) -> list[str]:
+    """The names of a model's lanes."""
+    return [f"{model}.{number}" for number in range(LANES)]
 
 
 def result_key(task_id: str) -> str:

@@ -10,21 +10,95 @@ from typing import Any
 
 from shared.errors import QueueFull
 
+SHORT_VERSION = 12
+"""Digits of a version that are enough to tell it from others."""
+
+_VERSION = "version:"
+"""In front of the names of fields that describe a version of a model."""
+
 
 @dataclass(frozen=True, slots=True)
-class QueueState:
-    """`drain_rate`: jobs finished a second while there is a backlog; None while unknown.
-    `stats`: counters of the whole service. `workers`: the last report of each worker by its name.
-    """
+class ModelVersion:
+    """A model in one version. `version`: SHA-256 of the weights. `description`: task and names of
+    classes, if they were asked for."""
 
+    version: str
+    described_ms: int
+    description: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """One model's part of the queue; fields as in `QueueState`. `versions`: those that workers have
+    described, the latest one first; none if no worker has come yet."""
+
+    name: str
     depth: int
     in_flight: int
     oldest_age_seconds: float
     ready_processes: int
     drain_rate: float | None
     stats: dict[str, int]
+    versions: tuple[ModelVersion, ...]
+
+    @property
+    def queued_bytes(self) -> int:
+        return self.stats.get("queued_bytes", 0)
+
+    @classmethod
+    def nobody(cls, name: str) -> ModelState:
+        """Of a model that no worker and no job has named yet."""
+        return cls(name, 0, 0, 0.0, 0, None, {}, ())
+
+    @classmethod
+    def from_reply(cls, reply: Sequence[Any]) -> ModelState:
+        """From what queue.lua returns of a model."""
+        name, depth, in_flight, oldest_ms, ready, interval_us, flat = reply
+        fields = dict(zip((key.decode() for key in flat[::2]), flat[1::2], strict=True))
+        versions = [
+            _version(key.removeprefix(_VERSION), value.decode())
+            for key, value in fields.items()
+            if key.startswith(_VERSION)
+        ]
+        return cls(
+            name=name.decode(),
+            depth=depth,
+            in_flight=in_flight,
+            oldest_age_seconds=int(oldest_ms) / 1000,
+            ready_processes=ready,
+            drain_rate=per_second(float(interval_us)),
+            stats={k: int(v) for k, v in fields.items() if not k.startswith(_VERSION)},
+            versions=tuple(sorted(versions, key=lambda v: v.described_ms, reverse=True)),
+        )
+
+
+def _version(version: str, text: str) -> ModelVersion:
+    described_ms, _, description = text.partition(" ")
+    return ModelVersion(version, int(described_ms or 0), json.loads(description or "{}"))
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """`drain_rate`: jobs finished a second while there is a backlog; None while unknown.
+    `stats`: counters of the whole service. `workers`: the last report of each worker by its name.
+    `models`: by name, those that workers serve or have served lately.
+    """
+
+    in_flight: int
+    ready_processes: int
+    drain_rate: float | None
+    stats: dict[str, int]
     workers: dict[str, dict[str, Any]]
     dead_letters: int
+    models: dict[str, ModelState]
+
+    @property
+    def depth(self) -> int:
+        return sum(model.depth for model in self.models.values())
+
+    @property
+    def oldest_age_seconds(self) -> float:
+        return max((model.oldest_age_seconds for model in self.models.values()), default=0.0)
 
     @property
     def queued_bytes(self) -> int:
@@ -33,11 +107,10 @@ class QueueState:
     @classmethod
     def from_reply(cls, reply: Sequence[Any]) -> QueueState:
         """From what queue.lua returns."""
-        depth, in_flight, oldest_ms, ready, interval_us, stats, workers, dead = reply
+        in_flight, stats, workers, dead, ready, interval_us, models = reply
+        states = sorted(map(ModelState.from_reply, models), key=lambda model: model.name)
         return cls(
-            depth=depth,
             in_flight=in_flight,
-            oldest_age_seconds=int(oldest_ms) / 1000,
             ready_processes=ready,
             drain_rate=per_second(float(interval_us)),
             stats={
@@ -48,6 +121,7 @@ class QueueState:
                 for name, report in zip(workers[::2], workers[1::2], strict=True)
             },
             dead_letters=dead,
+            models={state.name: state for state in states},
         )
 
 
@@ -62,6 +136,11 @@ class RedisMemory:
 def per_second(interval_us: float) -> float | None:
     """A rate from the microseconds between two jobs; None if the interval is not known (0)."""
     return 1e6 / interval_us if interval_us > 0 else None
+
+
+def limit_of_model(bound: int, used_by_others: int, number_of_models: int) -> float:
+    """How much of a bound one model may use; as in common.lua, which decides."""
+    return (bound - used_by_others) * (0.75 if number_of_models > 1 else 1)
 
 
 def queue_full(depth: int, drain_rate: float | None) -> QueueFull:

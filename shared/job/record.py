@@ -62,6 +62,7 @@ class NewJob:
     """A job about to be accepted. `width` and `height`: of the stored image, in pixels."""
 
     owner: str
+    model: str
     image: bytes
     content_type: str
     width: int
@@ -81,6 +82,7 @@ class JobRecord:
     task_id: str
     state: JobState
     owner: str
+    model: str
     created_ms: int
     attempts: int
     size_bytes: int
@@ -105,6 +107,7 @@ class JobRecord:
             task_id=text["task_id"],
             state=JobState(text["state"]),
             owner=text["owner"],
+            model=text["model"],
             created_ms=int(text["created_ms"]),
             attempts=int(text["attempts"]),
             size_bytes=int(text["bytes"]),

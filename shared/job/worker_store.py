@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -35,11 +35,13 @@ STAGED_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """How many lost jobs a heartbeat recovered, by outcome."""
+    """How many lost jobs a heartbeat recovered, by outcome; and the models that this worker should
+    describe."""
 
     requeued: int = 0
     dead: int = 0
     republished: int = 0
+    unknown_models: tuple[str, ...] = ()
 
 
 class WorkerStore:
@@ -59,7 +61,7 @@ class WorkerStore:
             self.redis,
             settings,
             *("accept", "claim", "claim_more", "finish", "abandon"),
-            *("heartbeat", "worker_leave", "republish", "bury_message", "purge"),
+            *("heartbeat", "worker_leave", "describe_model", "republish", "bury_message", "purge"),
         )
 
     def retrying(self, retry: Retry) -> WorkerStore:
@@ -71,15 +73,19 @@ class WorkerStore:
 
     # -- an attempt ---------------------------------------------------------------------------
 
-    def claim(self, task_id: str, worker: str) -> Attempt | str:
-        """Start an attempt, or say why not: `unknown`, `running` (elsewhere) or `finished`."""
+    def claim(self, task_id: str, worker: str, models: Collection[str]) -> Attempt | str:
+        """Start an attempt, or say why not: `unknown`, `running`, `finished`, or `elsewhere` if its
+        model is none of `models`, which this worker serves."""
         after = [upload_storage.fetching(self.keys, task_id)]
-        (status, *rest), image = self._run_among("claim", after=after, id=task_id, worker=worker)
+        (status, *rest), image = self._run_among(
+            "claim", after=after, id=task_id, worker=worker, models=list(models)
+        )
         return _attempt(rest[1], image) if status == b"claimed" else str(status.decode())
 
     def claim_more(self, attempt: Attempt, worker: str, wanted: int) -> list[Attempt]:
         """Start the first attempts of up to `wanted` queued jobs that can share a forward pass with
-        this one: the same parameters, from all lanes in turn. None if the attempt has lost its job.
+        this one: the same model and parameters, from all its lanes in turn. None if the attempt has
+        lost its job.
 
         Not safe to repeat, so it never retries: if the answer is lost, the claimed jobs wait for
         their leases to run out.
@@ -106,6 +112,10 @@ class WorkerStore:
     def exists(self, task_id: str) -> bool:
         """Whether there is a record, in whatever state."""
         return bool(self._execute("EXISTS", self.keys.job(task_id)))
+
+    def knows_model(self, name: str) -> bool:
+        """Whether a worker serves it, or has lately."""
+        return self._execute("ZSCORE", self.keys.models, name) is not None
 
     def image(self, task_id: str) -> bytes | None:
         """The upload as it came, or None if it is gone."""
@@ -168,24 +178,29 @@ class WorkerStore:
 
     def heartbeat(self, worker: str, report: dict[str, Any], running: Iterable[str]) -> Recovered:
         """Renew the leases of `running`, report, and recover what nobody holds any more."""
-        lost, vanished = self._run(
+        lost, vanished, unknown = self._run(
             "heartbeat", worker=worker, report=json.dumps(report), running=list(running)
         )
         outcomes = [
             self.abandon(task_id.decode(), "worker_lost", attempt=int(number))
             for task_id, number in lost
         ]
-        republished = sum(self._republish(task_id.decode()) for task_id in vanished)
-        return Recovered(outcomes.count("requeued"), outcomes.count("dead"), republished)
+        republished = sum(self.republish(task_id.decode()) for task_id in vanished)
+        return Recovered(
+            outcomes.count("requeued"),
+            outcomes.count("dead"),
+            republished,
+            tuple(name.decode() for name in unknown),
+        )
 
-    def _republish(self, task_id: str) -> int:
+    def republish(self, task_id: str) -> int:
+        """Give a queued job a new message, in its lane; returns whether it was queued."""
         message = task_message(task_id, self.keys.queue)
         return int(self._run("republish", id=task_id, message=message))
 
-    def describe_model(self, model: str, task: str, names: dict[int, str]) -> None:
-        """Tell gateways which model is served, once it is loaded."""
-        text = json.dumps({"model": model, "task": task, "names": names})
-        self._execute("SET", self.keys.model, text)
+    def describe_model(self, model: str, version: str, description: str) -> None:
+        """Tell gateways what a model is in one version. `description`: JSON text."""
+        self._run("describe_model", model=model, version=version, description=description)
 
     def leave(self, worker: str) -> None:
         """Take the worker off the list at once, rather than after three missed heartbeats."""
@@ -236,9 +251,10 @@ def _attempt(flat: Sequence[bytes], image: bytes | None = None) -> Attempt:
 def accept_arguments(
     jobs: Sequence[NewJob], settings: Settings, *, adopt: bool = False
 ) -> dict[str, Any]:
-    """Arguments of accept.lua for jobs of one owner."""
+    """Arguments of accept.lua for jobs of one owner and one model."""
     return {
         "owner": jobs[0].owner,
+        "model": jobs[0].model,
         "idempotency_key": jobs[0].idempotency_key,
         "fingerprint": jobs[0].fingerprint,
         "adopt": adopt,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from shared.job.keys import LANES, Keys, result_key
+from shared.job.keys import Keys, result_key
 from tests.proofs.model import Job, Model
 from tests.proofs.timeline import State
 
@@ -44,8 +44,9 @@ def _jobs(model: Model, state: State) -> Iterator[str]:
     yield from _unequal("jobs", records, expected)
     for task_id in records & expected:
         job, record = model.jobs[task_id], state.value(f"{Q}:job:{task_id}")
-        there = (record["state"], int(record["attempts"]), record["owner"], int(record["lane"]))
-        yield from _unequal(f"job {task_id}", there, (job.state, job.attempts, job.owner, job.lane))
+        there = tuple(record[name] for name in ("state", "attempts", "owner", "model", "lane"))
+        expected = (job.state, str(job.attempts), job.owner, job.model, job.lane)
+        yield from _unequal(f"job {task_id}", there, expected)
         if job.state == "processing":
             yield from _unequal(f"worker of {task_id}", record["worker"], job.worker)
         yield from _unequal(f"end of {task_id}", int(record.get("finished_ms", 0)), job.ended)
@@ -59,12 +60,12 @@ def _jobs(model: Model, state: State) -> Iterator[str]:
 
 def _places(model: Model, state: State) -> Iterator[str]:
     """Each queued job in one lane, each running one under one lease, no other anywhere."""
-    lanes = [list(state.value(f"{Q}:lane:{lane}", {})) for lane in range(LANES)]
+    lanes = {lane: list(state.value(f"{Q}:lane:{lane}", {})) for lane in model.lanes}
     yield from _unequal("lanes", lanes, model.lanes)
     yield from _unequal("leases", state.value(f"{Q}:leases", {}), model.leases)
     for job in model.jobs.values():
         if not job.deleted:
-            places = sum(lane.count(job.id) for lane in lanes) + (job.id in model.leases)
+            places = sum(lane.count(job.id) for lane in lanes.values()) + (job.id in model.leases)
             yield from _unequal(f"places of {job.id} ({job.state})", places, int(job.live))
 
 
@@ -76,12 +77,20 @@ def _totals(model: Model, state: State) -> Iterator[str]:
     yield from _unequal("dead_bytes", int(stats.get("dead_bytes", 0)), dead)
     clients = {
         name: value
-        for owner, (number, lane) in model.clients.items()
-        for name, value in ((f"{owner}|jobs", str(number)), (f"{owner}|lane", str(lane)))
+        for (which, owner), (number, lane) in model.clients.items()
+        for name, value in (
+            (f"{which}|{owner}|jobs", str(number)),
+            (f"{which}|{owner}|lane", lane),
+        )
     }
     yield from _unequal("clients", state.value(f"{Q}:clients", {}), clients)
     owed = {id_: f"{model.jobs[id_].bytes} {model.jobs[id_].owner}" for id_ in model.queued()}
     yield from _unequal("owed", state.value(f"{Q}:owed", {}), owed)
+    yield from _unequal("models", set(state.value(f"{Q}:models", {})), set(model.models))
+    for name in model.models:
+        its_stats = state.value(f"{Q}:model:{name}", {})
+        its_bytes = int(its_stats.get("queued_bytes", 0))
+        yield from _unequal(f"queued_bytes of {name}", its_bytes, model.queued_bytes(name))
     for name, number in model.counts.items():
         yield from _unequal(f"counter {name}", int(stats.get(name, 0)), number)
 
@@ -116,9 +125,11 @@ def _lifetimes(model: Model, state: State) -> Iterator[str]:
     """Every key has a time to live, or something that will delete it."""
     keys = Keys(Q)
     owned = {f"{Q}:{name}" for name in PERMANENT}
-    owned |= {keys.lane_queue(lane) for lane in range(LANES)}
+    if model.models:
+        owned |= {f"{Q}:models", *(f"{Q}:model:{name}" for name in model.models)}
+        owned |= {queue for name in model.models for queue in keys.lane_queues(name)}
     if model.queued():
-        owned |= {f"{Q}:lane:{lane}" for lane in range(LANES)} | {f"{Q}:clients", f"{Q}:owed"}
+        owned |= {f"{Q}:lane:{lane}" for lane in model.lanes} | {f"{Q}:clients", f"{Q}:owed"}
     if model.leases:
         owned.add(f"{Q}:leases")
     if model.webhooks:
@@ -141,7 +152,7 @@ def _lifetimes(model: Model, state: State) -> Iterator[str]:
 def positions(model: Model, positions: dict[str, int]) -> Iterator[str]:
     """Positions as clients see them: those of the model, and increasing in each lane."""
     yield from _unequal("positions", positions, {i: model.position(i) for i in positions})
-    for lane in model.lanes:
+    for lane in model.lanes.values():
         shown = [positions[task_id] for task_id in lane if task_id in positions]
         if any(later <= earlier for earlier, later in pairwise(shown)):
             yield f"positions do not increase: {shown}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shared.job.keys import HEARTBEAT_SECONDS
 from tests.proofs.differences import PERMANENT, Q, unfinished
+from tests.proofs.model import MODEL_TTL_MS
 from tests.proofs.simulation import Simulation, Wrong, all_lanes
 
 HEARTBEAT_MS = int(HEARTBEAT_SECONDS * 1000)
@@ -56,6 +57,8 @@ def nothing_left(simulation: Simulation) -> None:
     for _ in range(2 * simulation.model.lease_ms // HEARTBEAT_MS):  # leases of deleted jobs
         simulation.advance(HEARTBEAT_MS)
         beat(simulation, "healthy")
+    simulation.leave("healthy")
+    simulation.advance(MODEL_TTL_MS)  # now that nobody serves them
     simulation.recount()
     simulation.purge(list(simulation.model.dead))
     left = set(simulation.state.keys) - {f"{Q}:{name}" for name in PERMANENT}

@@ -7,17 +7,21 @@ Redis; differences.py compares the model with what is there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shared.job.keys import HEARTBEAT_SECONDS, LANES
+from shared.job.keys import HEARTBEAT_SECONDS, lanes_of
 from shared.settings import Settings
 
 ABSENT_MS = int(3 * HEARTBEAT_SECONDS * 1000)
+WORKER_ABSENT_MS = ABSENT_MS + 1000
 GATEWAY_ABSENT_MS = 10_000
 ORPHAN_GRACE_MS = 60_000
 WEBHOOK_TTL_MS = 2 * 86_400_000
+MODEL_TTL_MS = 7 * 86_400_000
+MODELS = ("m", "n")
+"""All that the proofs know. A service of its own has as many as its workers announce."""
 
 
 @dataclass(slots=True)
@@ -28,7 +32,8 @@ class Job:
     params: str
     pixels: int
     webhook: bool
-    lane: int
+    model: str
+    lane: str
     seq: int
     created: int
     state: str = "queued"
@@ -83,11 +88,17 @@ class Model:
         self.result_ttl_ms = settings.result_ttl_seconds * 1000
         self.record_ttl_ms = settings.record_ttl_seconds * 1000
         self.jobs: dict[str, Job] = {}
-        self.lanes: list[list[str]] = [[] for _ in range(LANES)]
+        self.models: dict[str, int] = {}
+        """When each was last served, or got a job."""
+        self.workers: dict[str, tuple[int, tuple[str, ...]]] = {}
+        """Worker: when it last reported, and the models that it serves."""
+        self.lanes: dict[str, list[str]] = {
+            lane: [] for model in MODELS for lane in lanes_of(model)
+        }
         """Ids in the order in which they were accepted. A job whose record was deleted keeps its
         place until a script comes across it."""
-        self.clients: dict[str, tuple[int, int]] = {}
-        """Owner: number of queued jobs, lane."""
+        self.clients: dict[tuple[str, str], tuple[int, str]] = {}
+        """Model and owner: number of queued jobs, lane."""
         self.leases: dict[str, int] = {}
         self.images: dict[str, int] = {}
         """Id: when the upload expires."""
@@ -106,7 +117,8 @@ class Model:
         twin = Model.__new__(Model)
         vars(twin).update(vars(self))
         twin.jobs = {name: replace(job, events=[*job.events]) for name, job in self.jobs.items()}
-        twin.lanes = [[*lane] for lane in self.lanes]
+        twin.lanes = {name: [*lane] for name, lane in self.lanes.items()}
+        twin.models, twin.workers = {**self.models}, {**self.workers}
         twin.webhooks = {name: replace(hook) for name, hook in self.webhooks.items()}
         twin.clients, twin.leases, twin.images = {**self.clients}, {**self.leases}, {**self.images}
         twin.idempotency, twin.dead = {**self.idempotency}, {**self.dead}
@@ -135,18 +147,25 @@ class Model:
     def has_image(self, task_id: str) -> bool:
         return self.images.get(task_id, 0) > self.now
 
-    def queued(self) -> list[str]:
-        return [task_id for lane in self.lanes for task_id in lane]
+    def queued(self, *models: str) -> list[str]:
+        """Of these models, or of all."""
+        return [
+            task_id
+            for model in models or MODELS
+            for lane in lanes_of(model)
+            for task_id in self.lanes[lane]
+        ]
 
-    def queued_bytes(self) -> int:
-        return sum(self.jobs[task_id].bytes for task_id in self.queued())
+    def queued_bytes(self, *models: str) -> int:
+        return sum(self.jobs[task_id].bytes for task_id in self.queued(*models))
 
     def position(self, task_id: str) -> int:
-        """Its turn if the lanes are served in turn: all that stand no further back in the others
-        come first."""
-        lane = self.lanes[self.jobs[task_id].lane]
-        rank = lane.index(task_id) + 1
-        return rank + sum(min(len(other), rank) for other in self.lanes if other is not lane)
+        """Its turn if the lanes of its model are served in turn: all that stand no further back in
+        the others come first."""
+        job = self.jobs[task_id]
+        rank = self.lanes[job.lane].index(task_id) + 1
+        others = [self.lanes[name] for name in lanes_of(job.model) if name != job.lane]
+        return rank + sum(min(len(other), rank) for other in others)
 
     # -- steps that several calls take ----------------------------------------------------------
 
@@ -154,16 +173,18 @@ class Model:
         lane = self.lanes[job.lane]
         lane.append(job.id)
         lane.sort(key=lambda task_id: self.jobs[task_id].seq)
-        number, _ = self.clients.get(job.owner, (0, 0))
-        self.clients[job.owner] = (number + 1, job.lane)
+        client = job.model, job.owner
+        number, _ = self.clients.get(client, (0, ""))
+        self.clients[client] = (number + 1, job.lane)
 
     def _leave(self, job: Job) -> None:
         self.lanes[job.lane].remove(job.id)
-        number, lane = self.clients[job.owner]
+        client = job.model, job.owner
+        number, lane = self.clients[client]
         if number > 1:
-            self.clients[job.owner] = (number - 1, lane)
+            self.clients[client] = (number - 1, lane)
         else:
-            del self.clients[job.owner]
+            del self.clients[client]
 
     def _start(self, job: Job, worker: str) -> None:
         self._leave(job)
@@ -203,7 +224,7 @@ class Model:
         return True
 
     def expire_overdue(self) -> None:
-        for lane in self.lanes:
+        for lane in self.lanes.values():
             for task_id in list(lane):
                 if self.jobs[task_id].deleted:
                     self._leave(self.jobs[task_id])
@@ -220,6 +241,7 @@ class Model:
         owner: str,
         requests: Sequence[Request],
         *,
+        model: str = MODELS[0],
         adopt: bool = False,
         key: str = "",
         fingerprint: str = "",
@@ -234,21 +256,22 @@ class Model:
         if not all(self.has_image(request.id) for request in requests):
             self._drop_images(requests)
             return "unstored", []
-        settings = self.settings
-        size = self.queued_bytes() + sum(request.bytes for request in requests)
-        number = len(self.queued()) + len(requests)
-        if not adopt and (number > settings.max_queue_jobs or size > settings.max_queue_bytes):
+        self.models[model] = self.now
+        size = self.queued_bytes(model) + sum(request.bytes for request in requests)
+        number = len(self.queued(model)) + len(requests)
+        max_jobs, max_bytes = self.limits(model)
+        if not adopt and (number > max_jobs or size > max_bytes):
             self.counts["refused"] += len(requests)
             self._drop_images(requests)
             return "full", []
-        if owner in self.clients:
-            lane = self.clients[owner][1]
+        if (model, owner) in self.clients:
+            lane = self.clients[model, owner][1]
         else:
-            lane = min(range(LANES), key=lambda number: len(self.lanes[number]))
+            lane = min(lanes_of(model), key=lambda name: len(self.lanes[name]))
         for r in requests:
             self.seq += 1
             self.jobs[r.id] = Job(
-                r.id, owner, r.bytes, r.params, r.pixels, r.webhook, lane, self.seq, self.now
+                r.id, owner, r.bytes, r.params, r.pixels, r.webhook, model, lane, self.seq, self.now
             )
             self._record(self.jobs[r.id], "queued", self.record_ttl_ms)
             self._join(self.jobs[r.id])
@@ -257,6 +280,16 @@ class Model:
             expires = self.now + self.record_ttl_ms
             self.idempotency[key] = (requests[0].id, fingerprint, expires)
         return "accepted", [request.id for request in requests]
+
+    def limits(self, model: str) -> tuple[float, float]:
+        """Jobs and bytes of a model that may wait: of several, each may fill three quarters of what
+        the others leave."""
+        others = [name for name in MODELS if name != model]
+        share = 0.75 if len(self.models) > 1 else 1
+        return (
+            (self.settings.max_queue_jobs - len(self.queued(*others))) * share,
+            (self.settings.max_queue_bytes - self.queued_bytes(*others)) * share,
+        )
 
     def _drop_images(self, requests: Sequence[Request]) -> None:
         for request in requests:
@@ -290,15 +323,22 @@ class Model:
         gone = [task_id for task_id in self.queued() if self.jobs[task_id].deleted]
         for task_id in gone:
             self._leave(self.jobs[task_id])
+        used = {model for _, models in self.workers.values() for model in models}
+        used |= {job.model for name in self.leases if (job := self.record(name))}
+        for model, seen in [*self.models.items()]:
+            if seen <= self.now - MODEL_TTL_MS and model not in used and not self.queued(model):
+                del self.models[model]
         return len(gone)
 
     # -- workers --------------------------------------------------------------------------------
 
-    def claim(self, task_id: str, worker: str) -> str:
+    def claim(self, task_id: str, worker: str, models: Collection[str] = MODELS) -> str:
         job = self.record(task_id)
         if job is None:
             return "unknown"
         if job.state == "queued" and not self.expire_if_overdue(task_id):
+            if job.model not in models:
+                return "elsewhere"
             self._start(job, worker)
             return "claimed"
         return "running" if job.state == "processing" else "finished"
@@ -313,6 +353,7 @@ class Model:
             assert other.state == "queued", f"{other.id} is {other.state}"
             assert not self._overdue(other), f"{other.id} has waited too long"
             assert other.attempts == 0, f"{other.id} was lost before"
+            assert other.model == first.model, f"{other.id} is for another model"
             assert other.params == first.params, f"{other.id} has other parameters"
             assert 0 < other.pixels <= room, f"{other.id} does not fit into memory"
             room -= other.pixels
@@ -350,7 +391,9 @@ class Model:
         self._bury(job.id, job.bytes)
         return "dead"
 
-    def heartbeat(self, worker: str, running: Iterable[str]) -> list[tuple[str, int]]:
+    def heartbeat(
+        self, worker: str, running: Iterable[str], models: Collection[str] = MODELS
+    ) -> list[tuple[str, int]]:
         """The attempts that it gives up for lost: id, number."""
         for task_id in running:
             job = self.record(task_id)
@@ -364,6 +407,16 @@ class Model:
         if self.now < self.swept:  # the clock was set back: no lease may last longer than one
             latest = self.now + self.lease_ms
             self.leases = {name: min(ends, latest) for name, ends in self.leases.items()}
+            self.workers = {
+                name: (min(seen, self.now), models) for name, (seen, models) in self.workers.items()
+            }
+        self.workers[worker] = self.now, tuple(models)
+        self.workers = {
+            name: (seen, models)
+            for name, (seen, models) in self.workers.items()
+            if seen > self.now - WORKER_ABSENT_MS
+        }
+        self.models.update(dict.fromkeys(models, self.now))
         absent = self.now - self.swept > ABSENT_MS
         if absent or self.grace_until > self.now + self.lease_ms:
             self.grace_until = self.now + self.lease_ms
@@ -377,6 +430,9 @@ class Model:
                     del self.leases[task_id]
         self.expire_overdue()
         return lost
+
+    def leave(self, worker: str) -> None:
+        self.workers.pop(worker, None)
 
     def republish(self, task_id: str) -> int:
         job = self.record(task_id)

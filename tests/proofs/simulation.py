@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from shared.errors import AttemptsExhausted, UndecodableImage, UndeliverableMessage
 from shared.job.celery_result import failure_meta, success_meta
-from shared.job.keys import LANES, Keys
+from shared.job.keys import Keys, lanes_of
 from shared.job.message import first_message, task_message
 from shared.job.worker_store import STAGED_SECONDS
 from tests.proofs.differences import Q, differences, positions
-from tests.proofs.model import Model, Request
+from tests.proofs.model import MODELS, Model, Request
 from tests.proofs.timeline import EMPTY, State, Timeline
 
+VERSION = "9f86"
 START_MS = 1_700_000_000_000
 KEYS = Keys(Q)
 FAILURE = UndecodableImage("no picture")
@@ -80,11 +82,14 @@ class Simulation:
         owner: str,
         requests: Sequence[Request],
         *,
+        model: str = MODELS[0],
         adopt: bool = False,
         key: str = "",
         fingerprint: str = "",
     ) -> str:
-        expected = self.model.accept(owner, requests, adopt=adopt, key=key, fingerprint=fingerprint)
+        expected = self.model.accept(
+            owner, requests, model=model, adopt=adopt, key=key, fingerprint=fingerprint
+        )
         jobs = [
             {
                 "id": request.id,
@@ -102,6 +107,7 @@ class Simulation:
         status, views = self._call(
             "accept",
             owner=owner,
+            model=model,
             idempotency_key=key,
             fingerprint=fingerprint,
             adopt=adopt,
@@ -124,10 +130,16 @@ class Simulation:
         return fields
 
     def queue(self) -> None:
-        depth, in_flight, *_, dead = self._call("queue")
+        in_flight, _, workers, dead, _, _, of_models = self._call("queue", descriptions=False)
         model = self.model
-        expected = (len(model.queued()), len(model.leases), len(model.dead))
-        self._compare("queue", (depth, in_flight, dead), expected)
+        expected = (len(model.leases), len(model.workers), len(model.dead))
+        self._compare("queue", (in_flight, len(workers) // 2, dead), expected)
+        running = Counter(model.jobs[task_id].model for task_id in model.leases)
+        self._compare(
+            "models",
+            {name.decode(): (depth, busy) for name, depth, busy, *_ in of_models},
+            {name: (len(model.queued(name)), running[name]) for name in model.models},
+        )
 
     def cancel(self, task_id: str) -> str:
         """Twice: the answer may be lost, and the same request sent again."""
@@ -153,33 +165,36 @@ class Simulation:
 
     # -- the broker -----------------------------------------------------------------------------
 
-    def messages(self, lane: int) -> list[str]:
+    def messages(self, lane: str) -> list[str]:
         """The jobs that the messages of a lane are about, the next one first."""
-        texts = self.state.value(KEYS.lane_queue(lane), [])
+        texts = self.state.value(f"{Q}.{lane}", [])
         return [_about(text) for text in reversed(texts)]
 
-    def take_message(self, lane: int) -> str:
+    def take_message(self, lane: str) -> str:
         """Deliver the next message of a lane to a worker; returns its job."""
         task_id = self.messages(lane)[0]
-        self._commands(["RPOP", KEYS.lane_queue(lane)])
+        self._commands(["RPOP", f"{Q}.{lane}"])
         return task_id
 
-    def lose_message(self, lane: int) -> None:
+    def lose_message(self, lane: str) -> None:
         self.take_message(lane)
 
     def deliver_again(self, task_id: str) -> None:
         """As kombu does when a message was not acknowledged in time."""
         job = self.model.jobs[task_id]
         message = first_message(task_id, Q)
-        self._commands(["RPUSH", KEYS.lane_queue(job.lane), message])
+        self._commands(["RPUSH", f"{Q}.{job.lane}", message])
 
     # -- workers --------------------------------------------------------------------------------
 
-    def claim(self, task_id: str, worker: str) -> int:
-        """The number of the attempt; 0 if there is nothing to claim."""
-        expected = self.model.claim(task_id, worker)
-        status, *rest = self._call("claim", id=task_id, worker=worker)
+    def claim(self, task_id: str, worker: str, models: Sequence[str] = MODELS) -> int:
+        """The number of the attempt; 0 if there is nothing to claim. Passed on to its lane if it is
+        for another model."""
+        expected = self.model.claim(task_id, worker, models)
+        status, *rest = self._call("claim", id=task_id, worker=worker, models=list(models))
         self._compare("claim", status.decode(), expected)
+        if expected == "elsewhere":
+            self.republish(task_id)
         if expected != "claimed":
             return 0
         attempt = self.model.jobs[task_id].attempts
@@ -244,12 +259,17 @@ class Simulation:
         return expected
 
     def heartbeat(
-        self, worker: str, running: Sequence[str], *, ready: int = 1
+        self,
+        worker: str,
+        running: Sequence[str],
+        *,
+        ready: int = 1,
+        models: Sequence[str] = MODELS,
     ) -> tuple[list[tuple[str, int]], list[str]]:
         """What it gives up for lost (id, attempt), and the jobs that need a new message."""
-        expected = self.model.heartbeat(worker, running)
-        report = json.dumps({"ready": ready})
-        lost, vanished = self._call(
+        expected = self.model.heartbeat(worker, running, models)
+        report = json.dumps({"ready": ready, "models": dict.fromkeys(models, VERSION)})
+        lost, vanished, _ = self._call(
             "heartbeat", worker=worker, report=report, running=list(running)
         )
         found = [(task_id.decode(), int(number)) for task_id, number in lost]
@@ -260,6 +280,7 @@ class Simulation:
         return found, jobs
 
     def leave(self, worker: str) -> None:
+        self.model.leave(worker)
         self._call("worker_leave", worker=worker)
 
     def republish(self, task_id: str) -> None:
@@ -377,5 +398,5 @@ def _about(message: str) -> str:
     return found[1]
 
 
-def all_lanes() -> range:
-    return range(LANES)
+def all_lanes() -> list[str]:
+    return [lane for model in MODELS for lane in lanes_of(model)]

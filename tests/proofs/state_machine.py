@@ -19,14 +19,17 @@ from hypothesis.stateful import (
 )
 
 from tests.proofs.drain import beat, drain, nothing_left
-from tests.proofs.model import Request
+from tests.proofs.model import MODELS, Request
 from tests.proofs.simulation import Simulation, all_lanes
 from tests.proofs.timeline import Timeline
 
 T = TypeVar("T")
 
 OWNERS = st.sampled_from(["ann", "bob", "cy"])
-WORKERS = st.sampled_from(["w1", "w2"])
+WORKERS = st.sampled_from(["w1", "w2", "w3"])
+SERVED = {"w1": MODELS, "w2": MODELS[:1], "w3": MODELS[1:]}
+"""The models of each worker."""
+NAMES = st.sampled_from(MODELS)
 REQUESTS = st.builds(
     Request,
     id=st.just(""),
@@ -62,24 +65,37 @@ class ServiceMachine(RuleBasedStateMachine):
 
     @rule(
         owner=OWNERS,
+        model=NAMES,
         requests=st.lists(REQUESTS, min_size=1, max_size=3),
         adopt=st.booleans(),
         stored=st.sampled_from([True, True, True, False]),
     )
-    def submit(self, owner: str, requests: list[Request], adopt: bool, stored: bool) -> None:
-        self._submit(owner, requests[:1] if adopt else requests, adopt=adopt, stored=stored)
-
-    @rule(owner=OWNERS, request=REQUESTS, number=st.integers(0, 1), fingerprint=st.integers(0, 1))
-    def submit_with_a_key(
-        self, owner: str, request: Request, number: int, fingerprint: int
+    def submit(
+        self, owner: str, model: str, requests: list[Request], adopt: bool, stored: bool
     ) -> None:
-        self._submit(owner, [request], key=f"{owner}:{number}", fingerprint=str(fingerprint))
+        requests = requests[:1] if adopt else requests
+        self._submit(owner, requests, model=model, adopt=adopt, stored=stored)
+
+    @rule(
+        owner=OWNERS,
+        model=NAMES,
+        request=REQUESTS,
+        number=st.integers(0, 1),
+        fingerprint=st.integers(0, 1),
+    )
+    def submit_with_a_key(
+        self, owner: str, model: str, request: Request, number: int, fingerprint: int
+    ) -> None:
+        self._submit(
+            owner, [request], model=model, key=f"{owner}:{number}", fingerprint=str(fingerprint)
+        )
 
     def _submit(
         self,
         owner: str,
         requests: list[Request],
         *,
+        model: str,
         adopt: bool = False,
         stored: bool = True,
         key: str = "",
@@ -94,22 +110,24 @@ class ServiceMachine(RuleBasedStateMachine):
         self.ids += ids
         for task_id in ids if stored else ids[1:]:
             simulation.store_image(task_id)
-        status = simulation.accept(owner, requests, adopt=adopt, key=key, fingerprint=fingerprint)
+        how: dict[str, Any] = {"model": model, "adopt": adopt}
+        how |= {"key": key, "fingerprint": fingerprint}
+        status = simulation.accept(owner, requests, **how)
         if status == "accepted" and adopt:
             self.held.append(ids[0])
-        self.repeat = (owner, requests, adopt, key, fingerprint)
+        self.repeat = owner, requests, how
 
-    repeat: tuple[str, list[Request], bool, str, str] | None = None
+    repeat: tuple[str, list[Request], dict[str, Any]] | None = None
 
     @precondition(lambda self: self.repeat)
     @rule()
     def repeat_the_last_submit(self) -> None:
         """Its answer was lost; the uploads are stored again, too."""
         assert self.repeat
-        owner, requests, adopt, key, fingerprint = self.repeat
+        owner, requests, how = self.repeat
         known = any(self.simulation.model.record(request.id) for request in requests)
         if known or all(request.id not in self.simulation.model.jobs for request in requests):
-            self.simulation.accept(owner, requests, adopt=adopt, key=key, fingerprint=fingerprint)
+            self.simulation.accept(owner, requests, **how)
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data())
@@ -142,7 +160,7 @@ class ServiceMachine(RuleBasedStateMachine):
     def claim(self, data: st.DataObject, worker: str) -> None:
         task_id = self._one(data, self.held)
         self.held.remove(task_id)
-        if attempt := self.simulation.claim(task_id, worker):
+        if attempt := self.simulation.claim(task_id, worker, SERVED[worker]):
             self.attempts.append((task_id, attempt))
 
     @precondition(lambda self: self.attempts)
@@ -150,7 +168,7 @@ class ServiceMachine(RuleBasedStateMachine):
     def claim_more(self, data: st.DataObject, worker: str, wanted: int, ready: int) -> None:
         task_id, attempt = self._one(data, self.attempts)
         if ready:
-            self.simulation.heartbeat(worker, [], ready=ready)
+            self.simulation.heartbeat(worker, [], ready=ready, models=SERVED[worker])
         for taken in self.simulation.claim_more(task_id, attempt, worker, wanted):
             self.attempts.append((taken, 1))
 
@@ -172,7 +190,7 @@ class ServiceMachine(RuleBasedStateMachine):
     def heartbeat(self, data: st.DataObject, worker: str) -> None:
         known = sorted({task_id for task_id, _ in self.attempts})
         running = data.draw(st.lists(st.sampled_from(known), unique=True)) if known else []
-        lost, vanished = self.simulation.heartbeat(worker, running)
+        lost, vanished = self.simulation.heartbeat(worker, running, models=SERVED[worker])
         self.advice += lost + [(task_id, 0) for task_id in vanished]
 
     @precondition(lambda self: self.advice)
@@ -255,7 +273,7 @@ class ServiceMachine(RuleBasedStateMachine):
         drain(self.simulation, within_ms=DRAIN_MS)
         nothing_left(self.simulation)
 
-    def _lanes(self) -> list[int]:
+    def _lanes(self) -> list[str]:
         return [lane for lane in all_lanes() if self.simulation.messages(lane)]
 
     @staticmethod

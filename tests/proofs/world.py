@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from shared.job.keys import HEARTBEAT_SECONDS
-from tests.proofs.model import Request
-from tests.proofs.simulation import Simulation, all_lanes
+from shared.job.keys import HEARTBEAT_SECONDS, lanes_of
+from tests.proofs.model import MODELS, Request
+from tests.proofs.simulation import Simulation
 
 HEARTBEAT_MS = int(HEARTBEAT_SECONDS * 1000)
 
@@ -20,6 +20,8 @@ Turn = tuple[str, ...]
 
 JOBS = {"a": "ann", "b": "bob"}
 """Ids and owners: two clients, so two lanes."""
+
+LANES = lanes_of(MODELS[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,9 @@ class World:
                 yield "cancel", task_id
             if task_id not in self.redelivered:
                 yield "deliver again", task_id
-        for lane in all_lanes():
+        for lane in LANES:
             if simulation.messages(lane):
-                yield "lose message", str(lane)
+                yield "lose message", lane
         if not submitted:
             return
         for number, worker in enumerate(self.workers):
@@ -88,9 +90,9 @@ class World:
             yield "abandon", name
             yield "process dies", name
         else:
-            for lane in all_lanes():
+            for lane in LANES:
                 if self.simulation.messages(lane):
-                    yield "take", name, str(lane)
+                    yield "take", name, lane
         if worker != Worker():
             yield "crash", name
         if worker.advice:
@@ -113,7 +115,7 @@ class World:
                 world = replace(world, redelivered=self.redelivered | {task_id})
                 simulation.deliver_again(task_id)
             case "lose message", lane:
-                simulation.lose_message(int(lane))
+                simulation.lose_message(lane)
             case ("sweep",):
                 world = replace(world, waits=self.waits + 1)
                 simulation.sweep()
@@ -128,7 +130,7 @@ class World:
         simulation, worker, name = self.simulation, self.workers[number], f"w{number}"
         match kind:
             case "take":
-                worker = replace(worker, message=simulation.take_message(int(turn[2])))
+                worker = replace(worker, message=simulation.take_message(turn[2]))
             case "claim":
                 task_id = worker.message
                 attempt = simulation.claim(task_id, name)

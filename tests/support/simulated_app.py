@@ -23,7 +23,7 @@ from worker.app import app as app
 from worker.model import detector
 from worker.model.images import DecodedImage
 from worker.model.runtimes import ServedModel
-from worker.process import parent
+from worker.process import child, parent
 
 LATENCY_SECONDS = float(os.environ.get("SIMULATED_MS", "0")) / 1000
 _BLANK = np.zeros((4, 4, 3), np.uint8)
@@ -35,11 +35,10 @@ class SimulatedDetector:
     device = "none"
     names = {0: "thing"}  # noqa: RUF012
     task = "detect"
-    model_name = "simulated"
     can_batch = True
 
     def __init__(self, settings: Settings, model: ServedModel, **_: Any) -> None:
-        self.served = ServedModel(model.path, "simulated", model.weights)
+        self.served = model
 
     def predict(self, image: DecodedImage, parameters: DetectParameters) -> detector.Prediction:
         if LATENCY_SECONDS:
@@ -67,5 +66,12 @@ detector.Detector = SimulatedDetector  # type: ignore[assignment, misc]
 attempt.decode = _no_decode  # type: ignore[attr-defined]
 # No weights, no PyTorch.
 parent.fetch = lambda *_, **__: True  # type: ignore[attr-defined]
-parent.prepare = lambda _: ServedModel(Path(), "simulated", Path())  # type: ignore[attr-defined]
+
+
+def _no_weights(_: Settings, name: str) -> ServedModel:
+    return ServedModel(name, Path(), "simulated", Path(), version=name.encode().hex())
+
+
+parent.prepare = _no_weights
+child.check_version = lambda _: None  # type: ignore[attr-defined]
 parent.preload = lambda _: None  # type: ignore[attr-defined]

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from celery import bootsteps
@@ -22,7 +21,7 @@ from celery.worker import state
 from kombu import Consumer, Exchange, Producer, Queue
 from kombu.asynchronous import set_event_loop
 
-from shared.job.keys import HEARTBEAT_SECONDS
+from shared.job.keys import HEARTBEAT_SECONDS, Keys
 from shared.job.worker_store import WorkerStore
 from shared.redis_access.client import UNAVAILABLE
 from worker.process.parent import parent
@@ -89,6 +88,19 @@ class _LastHeartbeats(threading.Thread):
         self._ended.set()
         self.join(timeout=HEARTBEAT_SECONDS)
         _leave(self._store)
+
+
+def _consumes(consumer: Any, model: str) -> bool:
+    """Whether jobs of this model may reach the worker: not after `yolo-queue models drain`."""
+    lane = Keys(consumer.app.settings.yolo_queue).lane_queues(model)[0]
+    return bool(consumer.task_consumer.consuming_from(lane))
+
+
+def _describe(store: WorkerStore, models: Collection[str]) -> None:
+    """Tell gateways what these models are, if a process has loaded them."""
+    for number, (name, model) in enumerate(parent().models.items()):
+        if name in models and (description := parent().memory.description(number)):
+            store.describe_model(name, model.version, description)
 
 
 def _leave(store: WorkerStore) -> None:
@@ -170,6 +182,7 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
             report = self._report(consumer, len(celery_jobs), len(jobs))
             recovered = store.heartbeat(parent().name, report, jobs)
             _last_report = (report, time.time())
+            _describe(store, recovered.unknown_models)
             self._send_probe(store)
         except UNAVAILABLE as error:
             log.warning("no heartbeat: %s", error)
@@ -189,13 +202,16 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
         consuming = busy_processes >= loaded or idle_seconds < CONSUMING_SECONDS
         if not consuming and loaded:
             log.warning("not consuming for %.0f s although the broker answers", idle_seconds)
+        models = parent().models
+        consumed = [name for name in models if _consumes(consumer, name)]
         return {
             "processes": len(live),
             "loaded": loaded,
             "ready": loaded if consuming else 0,
             "running": jobs,
             "consuming": consuming,
-            "model": Path(consumer.app.settings.yolo_model).name,
+            "models": {name: models[name].version for name in consumed},
+            "runtimes": {name: models[name].runtime for name in consumed},
         }
 
     def _send_probe(self, store: WorkerStore) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -73,7 +72,7 @@ class Detector:
             warm_up(self, settings)
         except Exception as error:
             raise ModelUnavailable(
-                f"YOLO_MODEL={settings.yolo_model} does not load on {self.device}: "
+                f"The model {model.name} ({model.weights}) does not load on {self.device}: "
                 + str(error).strip().partition("\n")[0]
             ) from error
 
@@ -87,10 +86,6 @@ class Detector:
         return UltralyticsBackend(
             self.served, device=self.device, threads=threads, precision=precision
         )
-
-    @property
-    def model_name(self) -> str:
-        return Path(self._settings.yolo_model).name
 
     @property
     def names(self) -> dict[int, str]:

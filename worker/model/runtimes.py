@@ -6,7 +6,6 @@ says what it was made from: the weights' hash, the format, the versions and the 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from filelock import FileLock
 from shared.errors import ModelUnavailable
 from shared.settings import Settings
 from worker.model.export import export, export_arguments, installed
-from worker.model.weights import find_weights
+from worker.model.weights import find_weights, version_of
 
 log = logging.getLogger("yolo_queue.worker")
 
@@ -29,12 +28,14 @@ _PACKAGE = {"openvino": "openvino", "onnx": "onnxruntime", "tensorrt": "tensorrt
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What `Detector` loads, and what it was made from."""
+    """What `Detector` loads, and what it was made from. `version`: SHA-256 of the weights."""
 
+    name: str
     path: Path
     runtime: str
     """torch (also for an export that is given as `YOLO_MODEL`), openvino, onnx or tensorrt."""
     weights: Path
+    version: str
 
 
 def export_metadata(path: Path) -> dict[str, Any]:
@@ -45,26 +46,39 @@ def export_metadata(path: Path) -> dict[str, Any]:
     return {}
 
 
-def prepare(settings: Settings) -> ServedModel:
-    """Choose the runtime and make its export, unless the cache has it.
+def prepare(settings: Settings, name: str = "") -> ServedModel:
+    """Choose the runtime of a model and make its export, unless the cache has it. `name`: one of
+    `settings.models`; the first unless given.
 
     Raises `ModelUnavailable` if the weights are missing, or if `YOLO_RUNTIME` names a runtime that
     cannot be used; `auto` falls back to PyTorch with a warning.
     """
-    weights = find_weights(settings)
-    torch_model = ServedModel(weights, "torch", weights)
+    name = name or next(iter(settings.models))
+    weights = find_weights(settings.models[name])
+    version = version_of(weights)
+    torch_model = ServedModel(name, weights, "torch", weights, version)
     runtime: str = settings.yolo_runtime
     if runtime == "auto":
         runtime = _best_runtime(settings)
     if runtime == "torch" or weights.suffix != ".pt":
         return torch_model
     try:
-        return ServedModel(_exported(settings, weights, runtime), runtime, weights)
+        path = _exported(settings, weights, version, runtime)
+        return ServedModel(name, path, runtime, weights, version)
     except ModelUnavailable as error:
         if settings.yolo_runtime != "auto":
             raise
-        log.warning("serving with PyTorch: %s", error.message)
+        log.warning("serving %s with PyTorch: %s", name, error.message)
         return torch_model
+
+
+def check_version(model: ServedModel) -> None:
+    """Raises `ModelUnavailable` if the weights are not those that the model was prepared from."""
+    if version_of(model.weights) != model.version:
+        raise ModelUnavailable(
+            f"{model.weights} has changed since this worker started. To serve the new weights, "
+            "start another worker; give each version a file of its own"
+        )
 
 
 def _best_runtime(settings: Settings) -> str:
@@ -76,7 +90,7 @@ def _best_runtime(settings: Settings) -> str:
     return wanted if installed(_PACKAGE[wanted]) and settings.yolo_device != "mps" else "torch"
 
 
-def _exported(settings: Settings, weights: Path, runtime: str) -> Path:
+def _exported(settings: Settings, weights: Path, version: str, runtime: str) -> Path:
     """The file or folder that Ultralytics made of `weights` for `runtime`."""
     arguments = export_arguments(runtime, settings)
     package = _PACKAGE[runtime]
@@ -85,7 +99,7 @@ def _exported(settings: Settings, weights: Path, runtime: str) -> Path:
             f"YOLO_RUNTIME={runtime} needs the package {package}: pip install {package}"
         )
     cache = Path(settings.model_cache_dir).expanduser()
-    folder = cache / _folder_name(weights, package, arguments)
+    folder = cache / _folder_name(weights, version, package, arguments)
     if not folder.exists():  # a cache that is complete may be read-only
         cache.mkdir(parents=True, exist_ok=True)
         # Of workers that start at the same time on one cache, one exports and the others wait.
@@ -96,10 +110,9 @@ def _exported(settings: Settings, weights: Path, runtime: str) -> Path:
     return next(iter(sorted(folder.iterdir())))
 
 
-def _folder_name(weights: Path, package: str, arguments: dict[str, Any]) -> str:
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+def _folder_name(weights: Path, version: str, package: str, arguments: dict[str, Any]) -> str:
     maker = installed("ultralytics-opencv-headless") or installed("ultralytics")
-    parts = [weights.stem, digest, package, installed(package), "ultralytics", maker]
+    parts = [weights.stem, version[:16], package, installed(package), "ultralytics", maker]
     # What all exports have in common is not named.
     special = arguments.keys() - {"format", "dynamic"}
     return "-".join([*parts, *(f"{name}-{arguments[name]}" for name in sorted(special))])

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from shared.errors import ModelUnavailable
-from shared.settings import Settings
+from shared.settings import ModelSource
 
 
 def be_quiet_and_offline() -> None:
@@ -23,24 +23,35 @@ def be_quiet_and_offline() -> None:
     os.environ.setdefault("YOLO_OFFLINE", "true")
 
 
-def find_weights(settings: Settings) -> Path:
+def find_weights(source: ModelSource) -> Path:
     """The path of the weights file. A worker never falls back to another model.
 
-    Raises `ModelUnavailable` if the file is missing or its hash is not `YOLO_MODEL_SHA256`.
+    Raises `ModelUnavailable` if the file is missing or its hash is not the expected one.
     """
-    path = Path(settings.yolo_model)
+    path = Path(source.weights)
     if not path.exists():
         raise ModelUnavailable(
-            f"YOLO_MODEL={settings.yolo_model} is not there and could not be fetched. "
-            "Set YOLO_MODEL to the path of a weights file."
+            f"The weights {source.weights} are not there and could not be fetched. Set YOLO_MODEL "
+            "(or YOLO_MODELS) to the path of a weights file."
         )
-    if settings.yolo_model_sha256 and path.is_file():
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != settings.yolo_model_sha256.lower():
+    if source.sha256 and path.is_file():
+        found = version_of(path)
+        if found != source.sha256.lower():
             raise ModelUnavailable(
                 f"{path} has SHA-256 {found}, not the one in YOLO_MODEL_SHA256; it is not loaded."
             )
     return path
+
+
+def version_of(weights: Path) -> str:
+    """The SHA-256 of a weights file; of a folder (an export): of its files, in the order of their
+    names."""
+    if weights.is_file():
+        return hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for path in sorted(path for path in weights.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(weights)} {version_of(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def is_published_name(model: str) -> bool:

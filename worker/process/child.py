@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
-import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from shared import tracing
 from shared.errors import StartupError
+from shared.job.queue_state import SHORT_VERSION
+from shared.job.record import Attempt
 from shared.job.worker_store import WorkerStore
 from shared.redis_access.client import UNAVAILABLE
 from shared.settings import Settings
+from worker.model.runtimes import check_version
 from worker.process.cores import threads_per_process
 from worker.process.parent import parent
 from worker.process.shared_memory import ProcessRow
@@ -31,20 +35,25 @@ RELOAD_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class PoolProcess:
-    """What the tasks of this process work with. `worker`: the name its leases are held under."""
+    """What the tasks of this process work with. `detectors`: by the model's name. `worker`: the
+    name its leases are held under."""
 
     settings: Settings
-    detector: Detector
+    detectors: dict[str, Detector]
     store: WorkerStore
     worker: str
     row: ProcessRow
+
+    def detector_of(self, attempt: Attempt) -> Detector:
+        """Of the model that the job is for; `claim` gives this process no other."""
+        return self.detectors[attempt.record.model]
 
 
 _this: PoolProcess | None = None
 
 
 def start(settings: Settings, index: int) -> None:
-    """Make this process' own detector and connections. Call it after the fork.
+    """Make this process' own detectors and connections. Call it after the fork.
 
     `index`: its place in the pool, counted from 0.
     """
@@ -52,30 +61,39 @@ def start(settings: Settings, index: int) -> None:
     # Out of the parent's process group: a signal meant for the service (Ctrl-C, a supervisor that
     # stops a group) must reach the parent alone, which lets its children finish their jobs.
     os.setpgid(0, 0)
-    detector = _load_detector(settings, index)
+    detectors = _load_detectors(settings, index)
     tracing.start("yolo-queue-worker", settings)
     store = WorkerStore(settings)
     row = parent().memory.row(index)
-    _this = PoolProcess(settings, detector, store.retrying(until_available), parent().name, row)
-    _describe_model(store, detector)
+    _this = PoolProcess(settings, detectors, store.retrying(until_available), parent().name, row)
+    _open_connection(store)
     row.announce_loaded(os.getpid())
-    log.info(
-        "pool process %d (pid %d) has loaded its model on %s (%s)",
-        index,
-        os.getpid(),
-        detector.device,
-        detector.served.runtime,
-    )
+    for detector in detectors.values():
+        log.info(
+            "pool process %d (pid %d) has loaded %s %s on %s (%s)",
+            index,
+            os.getpid(),
+            detector.served.name,
+            detector.served.version[:SHORT_VERSION],
+            detector.device,
+            detector.served.runtime,
+        )
 
 
-def _load_detector(settings: Settings, index: int) -> Detector:
-    """Load the model. If no process of this worker could, its parent stops the worker. If others
-    could, the model has disappeared since: they go on, and this process is replaced."""
+def _load_detectors(settings: Settings, index: int) -> dict[str, Detector]:
+    """Load the models. If no process of this worker could, its parent stops the worker. If others
+    could, a model has disappeared since: they go on, and this process is replaced."""
     from worker.model.detector import Detector
 
     threads = threads_per_process(settings.worker_concurrency)
+    detectors = {}
     try:
-        return Detector(settings, parent().model, process_index=index, threads=threads)
+        for number, (name, model) in enumerate(parent().models.items()):
+            check_version(model)
+            detector = Detector(settings, model, process_index=index, threads=threads)
+            parent().memory.describe(number, json.dumps(describe(detector)))
+            detectors[name] = detector
+        return detectors
     except Exception as error:
         message = error.message if isinstance(error, StartupError) else repr(error)
     memory = parent().memory
@@ -92,23 +110,18 @@ def _load_detector(settings: Settings, index: int) -> Detector:
     os._exit(os.EX_CONFIG)
 
 
-def _describe_model(store: WorkerStore, detector: Detector) -> None:
-    """Tell gateways which model is served; in the background if Redis is away now, since a process
-    that waits here can neither take a job nor be told to stop.
+def describe(detector: Detector) -> dict[str, Any]:
+    """What `GET /models` says of a model."""
+    return {"task": detector.task, "names": detector.names}
 
-    Claiming a job that does not exist also opens the connection and loads the script, so that the
-    first real job finds both.
-    """
+
+def _open_connection(store: WorkerStore) -> None:
+    """Claim a job that does not exist, so that the first real one finds the connection open and the
+    script loaded. If Redis is away now, the first job does it: a process that waited here could
+    neither take a job nor be told to stop."""
     nobody = str(uuid4())  # a producer may call its job anything
-
-    def describe() -> None:
-        store.describe_model(detector.model_name, detector.task, detector.names)
-        store.claim(nobody, parent().name)
-
-    try:
-        describe()
-    except UNAVAILABLE:
-        threading.Thread(target=until_available, args=(describe,), daemon=True).start()
+    with suppress(*UNAVAILABLE):
+        store.claim(nobody, parent().name, [])
 
 
 def stop() -> None:

@@ -24,6 +24,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from shared.errors import StartupError
+from shared.job.queue_state import SHORT_VERSION
+from worker.model.runtimes import ServedModel
 from worker.process.shared_memory import BUCKETS_SECONDS, STAGES, Counters, Histogram
 
 log = logging.getLogger("yolo_queue.worker")
@@ -39,8 +41,7 @@ class Snapshot:
     counters: Counters
     report: Mapping[str, Any]
     reported_at: float
-    model: str
-    runtime: str
+    models: tuple[ServedModel, ...]
 
 
 class WorkerCollector(Collector):
@@ -65,11 +66,14 @@ class WorkerCollector(Collector):
             "When Redis last took a heartbeat of this worker, since the epoch; 0: never.",
             value=now.reported_at,
         )
-        yield InfoMetricFamily(
+        info = InfoMetricFamily(
             "yolo_queue_worker_model",
-            "The model served, and what runs it.",
-            value={"model": now.model, "runtime": now.runtime},
+            "A model served, its version (the first digits of its SHA-256), and what runs it.",
+            labels=["model", "version", "runtime"],
         )
+        for model in now.models:
+            info.add_metric([model.name, model.version[:SHORT_VERSION], model.runtime], {})
+        yield info
 
 
 def _counted(counters: Counters) -> Iterable[Metric]:

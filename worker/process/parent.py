@@ -22,10 +22,10 @@ DOWNLOAD_SECONDS = 120
 @dataclass(frozen=True, slots=True)
 class Parent:
     """`name`: what the worker's leases are held under. It contains the pid, so that a restarted
-    worker never renews the leases of the one before it."""
+    worker never renews the leases of the one before it. `models`: what it serves, by name."""
 
     name: str
-    model: ServedModel
+    models: dict[str, ServedModel]
     memory: SharedMemory
 
 
@@ -38,10 +38,12 @@ def prepare_parent(settings: Settings, hostname: str) -> Parent:
     Raises `ModelUnavailable` if there are no weights to serve.
     """
     global _parent
-    fetch(settings.yolo_model, timeout_seconds=DOWNLOAD_SECONDS)
-    model = prepare(settings)
-    preload(model)
-    _parent = Parent(f"{hostname}/{os.getpid()}", model, SharedMemory())
+    models = {}
+    for name, source in settings.models.items():
+        fetch(source.weights, timeout_seconds=DOWNLOAD_SECONDS)
+        models[name] = prepare(settings, name)
+        preload(models[name])
+    _parent = Parent(f"{hostname}/{os.getpid()}", models, SharedMemory(len(models)))
     return _parent
 
 

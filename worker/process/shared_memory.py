@@ -31,6 +31,8 @@ MAX_BATCH_JOBS = 64
 BATCH_ATTEMPT = 1
 """Only first attempts share a forward pass (worker/batch.py)."""
 ERROR_BYTES = 4096
+MAX_DESCRIPTION_BYTES = 1024 * 1024
+"""Of one model: its task and its class names, as JSON."""
 
 STAGES = ("queue", "decode", "infer", "draw")
 """The parts of a job's time, named as in `timings_ms`."""
@@ -46,6 +48,7 @@ BUCKETS_SECONDS = (
 )
 
 _Histogram = ctypes.c_double * (len(BUCKETS_SECONDS) + 1)
+_Description = ctypes.c_char * MAX_DESCRIPTION_BYTES
 _TaskId = ctypes.c_char * MAX_BATCHED_ID_BYTES
 
 
@@ -137,8 +140,11 @@ class ProcessRow:
 class SharedMemory:
     """Made before the fork. Pages that nobody writes take no memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: int = 1) -> None:
         self._memory = _Memory.from_buffer(mmap.mmap(-1, ctypes.sizeof(_Memory)))
+        descriptions = _Description * models
+        size = ctypes.sizeof(descriptions)
+        self._descriptions = descriptions.from_buffer(mmap.mmap(-1, size))
 
     @property
     def parent_row(self) -> ProcessRow:
@@ -156,6 +162,18 @@ class SharedMemory:
     @load_error.setter
     def load_error(self, message: str) -> None:
         self._memory.load_error = message.encode()[: ERROR_BYTES - 1]
+
+    def describe(self, model: int, description: str) -> None:
+        """Say what a model is. `model`: its place among the worker's, counted from 0. Every process
+        that loads it says the same. Raises `ValueError` if it is too long."""
+        text = description.encode()
+        if len(text) >= MAX_DESCRIPTION_BYTES:
+            raise ValueError(f"its class names take {len(text)} bytes; {MAX_DESCRIPTION_BYTES} fit")
+        self._descriptions[model].value = text
+
+    def description(self, model: int) -> str:
+        """Empty until a process has loaded the model."""
+        return str(self._descriptions[model].value.decode())
 
     def loaded_pids(self) -> set[int]:
         """Pids that have announced a loaded model; dead ones may be among them."""

@@ -76,7 +76,7 @@ def _serve(
     environment = {
         **os.environ,
         "REDIS_URL": server.url if server else settings.redis_url.get_secret_value(),
-        "YOLO_MODEL": model.path,
+        **model.environment,
         "FLOWER_BASIC_AUTH": auth,
         "PYTHONUNBUFFERED": "1",
     }
@@ -126,7 +126,7 @@ def _announce(
         ("service", f"http://{host}:{settings.port}  (API documentation: /docs)"),
         ("Flower", f"http://{host}:{settings.flower_port}  user and password: {auth}"),
         ("Redis", where),
-        ("model", f"{model.path}, because {model.reason}"),
+        ("model", model.words),
         ("workers", f"{settings.worker_concurrency} processes (WORKER_CONCURRENCY)"),
         (
             "access",

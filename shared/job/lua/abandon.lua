@@ -4,7 +4,7 @@
 --      message, meta (of the failed task, in Celery's format), error (JSON text)
 local id = arg.id
 local job = redis.call('HMGET', job_key(id), 'state', 'attempts', 'worker', 'lane', 'owner',
-  'bytes', 'seq', 'started_ms', 'history', 'content_type', 'params')
+  'bytes', 'seq', 'started_ms', 'history', 'content_type', 'params', 'model')
 local attempts = tonumber(job[2])
 if job[1] ~= 'processing' or (arg.attempt and arg.attempt ~= attempts)
     or (arg.worker and arg.worker ~= job[3]) then
@@ -32,6 +32,6 @@ keep_dead_image(id)
 redis.call('SET', result_key(id), arg.meta)
 close(id, 'failed', 'error', arg.error)
 count('failed:' .. cjson.decode(arg.error).code)
-keep_dead_letter(id, tonumber(job[6]), 'task_id', id, 'owner', job[5], 'params', job[11],
-  'content_type', job[10], 'history', cjson.encode(history), 'error', arg.error)
+keep_dead_letter(id, tonumber(job[6]), 'task_id', id, 'owner', job[5], 'model', job[12],
+  'params', job[11], 'content_type', job[10], 'history', cjson.encode(history), 'error', arg.error)
 return 'dead'

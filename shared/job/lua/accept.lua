@@ -1,9 +1,9 @@
--- Accept one or several jobs of one owner: records, places in the queue and Celery messages in one
+-- Accept one or several jobs of one owner for one model: records, places in the queue and Celery messages in one
 -- step, or a refusal that leaves nothing behind. Their uploads are stored already; a refusal deletes
 -- them.
 -- Safe to repeat: jobs that are there already are accepted again without being counted twice.
--- arg: owner, idempotency_key, fingerprint, adopt (Celery has delivered the task already, so it needs
---      no message and no room in the queue),
+-- arg: owner, model, idempotency_key, fingerprint, adopt (Celery has delivered the task already, so it
+--      needs no message and no room in the queue),
 --      jobs: {id, bytes, params, width, height, content_type, message, webhook_url, traceparent} each
 local first = arg.jobs[1]
 
@@ -31,18 +31,21 @@ for _, job in ipairs(arg.jobs) do
   bytes = bytes + job.bytes
   if not has_image(job.id) then return refuse('unstored', {}) end
 end
-if not arg.adopt and (queued_jobs() + #arg.jobs > MAX_QUEUE_JOBS
-    or stat('queued_bytes') + bytes > MAX_QUEUE_BYTES) then
+redis.call('ZADD', P .. ':models', now, arg.model)
+local key, waiting = model_key(arg.model), queued_jobs(arg.model)
+local its_bytes = field(key, 'queued_bytes')
+if not arg.adopt and (waiting + #arg.jobs > limit_of_model(MAX_QUEUE_JOBS, all_queued_jobs() - waiting)
+    or its_bytes + bytes > limit_of_model(MAX_QUEUE_BYTES, stat('queued_bytes') - its_bytes)) then
   count('refused', #arg.jobs)
-  return refuse('full', {tostring(queued_jobs()), tostring(drain_interval_us())})
+  return refuse('full', {tostring(waiting), tostring(drain_interval_us(key))})
 end
 
-local lane = lane_of(arg.owner)
+local lane = lane_of(arg.model, arg.owner)
 local views = {}
 for i, job in ipairs(arg.jobs) do
   local seq = redis.call('HINCRBY', P .. ':stats', 'seq', 1)
   redis.call('HSET', job_key(job.id), 'task_id', job.id, 'state', 'queued', 'owner', arg.owner,
-    'lane', lane, 'seq', seq, 'bytes', job.bytes, 'params', job.params, 'width', job.width,
+    'model', arg.model, 'lane', lane, 'seq', seq, 'bytes', job.bytes, 'params', job.params, 'width', job.width,
     'height', job.height, 'content_type', job.content_type, 'created_ms', now, 'attempts', 0)
   if job.webhook_url ~= '' then redis.call('HSET', job_key(job.id), 'webhook_url', job.webhook_url) end
   if job.traceparent ~= '' then redis.call('HSET', job_key(job.id), 'traceparent', job.traceparent) end
@@ -53,6 +56,7 @@ for i, job in ipairs(arg.jobs) do
   views[i] = view(job.id)
 end
 count('accepted', #arg.jobs)
+redis.call('HINCRBY', key, 'accepted', #arg.jobs)
 if arg.idempotency_key ~= '' then
   redis.call('HSET', idem, 'id', first.id, 'fingerprint', arg.fingerprint)
   redis.call('EXPIRE', idem, RECORD_TTL_SECONDS)

@@ -1,9 +1,15 @@
--- Start an attempt at the job that a message is about. arg: id, worker
-local job = redis.call('HMGET', job_key(arg.id), 'state', 'lane', 'seq')
+-- Start an attempt at the job that a message is about. arg: id, worker, models (that the worker serves)
+local job = redis.call('HMGET', job_key(arg.id), 'state', 'lane', 'seq', 'model')
 if job[1] ~= 'queued' or expire_if_overdue(arg.id) then
-  for lane = 0, LANES - 1 do drop_leftovers(lane) end
+  for _, model in ipairs(arg.models) do
+    for _, lane in ipairs(lanes_of(model)) do drop_leftovers(lane) end
+  end
   return {job[1] == 'processing' and 'running' or job[1] and 'finished' or 'unknown'}
 end
+
+local served = false
+for _, model in ipairs(arg.models) do served = served or model == job[4] end
+if not served then return {'elsewhere'} end
 
 local attempt = start_attempt(arg.id, job[2], arg.worker)
 drop_leftovers(job[2])

@@ -1,4 +1,4 @@
--- Start attempts at queued jobs that can share a forward pass with one that this worker has claimed.
+-- Start attempts at queued jobs of the same model that can share a forward pass with one that this worker has claimed.
 -- They go ahead of jobs that wait before them, so the lane's mark (heartbeat.lua) stays.
 -- arg: id, attempt, worker, wanted
 -- Returns the records of the jobs that were claimed, each flat.
@@ -14,7 +14,9 @@ if pixels == 0 then return claimed end
 local room = MAX_IMAGE_PIXELS - pixels
 
 -- Leave the other ready processes their share: two jobs run faster on two processes than in one batch.
-local share = math.ceil((queued_jobs() + 1) / math.max(1, ready_processes())) - 1
+local model = model_of(job[4])
+local ready = math.max(1, ready_processes(model_key(model)))
+local share = math.ceil((queued_jobs(model) + 1) / ready) - 1
 local wanted = math.min(arg.wanted, share)
 
 -- First attempts alone: a job that was lost may be what killed its process, and the batch with it.
@@ -42,11 +44,12 @@ local function next_of(lane)
 end
 
 -- One of each lane in turn, the next lane first, so that fair share stays.
+local lanes, own = lanes_of(model), tonumber(string.match(job[4], '%d+$')) + 1
 local taken, found = {}, wanted > 0
 while found do
   found = false
   for step = 1, LANES do
-    local lane = (tonumber(job[4]) + step) % LANES
+    local lane = lanes[(own + step - 1) % LANES + 1]
     local other = #claimed < wanted and next_of(lane)
     if other then
       found = true

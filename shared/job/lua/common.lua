@@ -10,13 +10,33 @@ local time = redis.call('TIME')
 local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local now = math.floor(now_us / 1000)
 
+-- A lane is named by its model and a number, as `codes.3`.
 local function lane_key(lane) return P .. ':lane:' .. lane end
-local function list_key(lane) if tonumber(lane) == 0 then return P end return P .. '.' .. lane end
+local function list_key(lane) return P .. '.' .. lane end
+local function model_of(lane) return string.match(lane, '^(.+)%.%d+$') end
+local function lanes_of(model)
+  local lanes = {}
+  for number = 0, LANES - 1 do lanes[number + 1] = model .. '.' .. number end
+  return lanes
+end
 local function job_key(id) return P .. ':job:' .. id end
 local function result_key(id) return 'celery-task-meta-' .. id end
 local function webhook_key(id) return P .. ':webhook:' .. id end
-local function stat(name) return tonumber(redis.call('HGET', P .. ':stats', name) or '0') or 0 end
+local function field(key, name) return tonumber(redis.call('HGET', key, name) or '0') or 0 end
+local function stat(name) return field(P .. ':stats', name) end
 local function count(name, by) redis.call('HINCRBY', P .. ':stats', name, by or 1) end
+
+-- Models that have workers or jobs, or had some lately, by name.
+local function model_key(model) return P .. ':model:' .. model end
+local function is_version(name) return string.sub(name, 1, 8) == 'version:' end
+local function models() return redis.call('ZRANGE', P .. ':models', 0, -1) end
+local function all_lanes()
+  local lanes = {}
+  for _, model in ipairs(models()) do
+    for _, lane in ipairs(lanes_of(model)) do lanes[#lanes + 1] = lane end
+  end
+  return lanes
+end
 
 -- Uploads: the scripts' side of upload_storage.py.
 local function image_key(id) return P .. ':image:' .. id end
@@ -45,27 +65,34 @@ end
 
 -- `owed` keeps each queued job's share of the totals as `bytes owner`, to subtract when it leaves the
 -- queue. The record has both, too, but it may be lost.
+local function client_of(lane, owner) return model_of(lane) .. '|' .. owner end
+local function add_queued_bytes(lane, bytes)
+  count('queued_bytes', bytes)
+  redis.call('HINCRBY', model_key(model_of(lane)), 'queued_bytes', bytes)
+end
+
 local function leave_queue(id, lane)
   if redis.call('ZREM', lane_key(lane), id) == 0 then return end
   local bytes, owner = string.match(redis.call('HGET', P .. ':owed', id) or '', '^(%d+) (.*)$')
   redis.call('HDEL', P .. ':owed', id)
   if not bytes then return end  -- somebody deleted it; recount.lua corrects the totals
-  count('queued_bytes', -bytes)
-  local left = redis.call('HINCRBY', P .. ':clients', owner .. '|jobs', -1)
-  if left <= 0 then
-    redis.call('HDEL', P .. ':clients', owner .. '|jobs', owner .. '|lane')
+  add_queued_bytes(lane, -bytes)
+  local client = client_of(lane, owner)
+  if redis.call('HINCRBY', P .. ':clients', client .. '|jobs', -1) <= 0 then
+    redis.call('HDEL', P .. ':clients', client .. '|jobs', client .. '|lane')
   end
 end
 
--- A client keeps the lane in which it has jobs; a client without jobs gets the shortest lane. Workers
--- take from the lanes in turn, so that a long backlog of one client does not delay the others.
-local function lane_of(owner)
-  local lane = redis.call('HGET', P .. ':clients', owner .. '|lane')
-  if lane then return tonumber(lane) end
-  local shortest, length = 0, nil
-  for i = 0, LANES - 1 do
-    local jobs = redis.call('ZCARD', lane_key(i))
-    if length == nil or jobs < length then shortest, length = i, jobs end
+-- A client keeps the lane in which it has jobs of a model; a client without any gets the shortest of the
+-- model's lanes. Workers take from the lanes in turn, so that a long backlog of one client does not delay
+-- the others.
+local function lane_of(model, owner)
+  local lane = redis.call('HGET', P .. ':clients', model .. '|' .. owner .. '|lane')
+  if lane then return lane end
+  local shortest, length
+  for _, each in ipairs(lanes_of(model)) do
+    local jobs = redis.call('ZCARD', lane_key(each))
+    if length == nil or jobs < length then shortest, length = each, jobs end
   end
   return shortest
 end
@@ -75,52 +102,73 @@ local function join_queue(id, lane, owner, bytes, seq)
   redis.call('PERSIST', job_key(id))
   redis.call('ZADD', lane_key(lane), seq, id)
   redis.call('HSET', P .. ':owed', id, bytes .. ' ' .. owner)
-  count('queued_bytes', bytes)
-  redis.call('HINCRBY', P .. ':clients', owner .. '|jobs', 1)
-  redis.call('HSET', P .. ':clients', owner .. '|lane', lane)
+  add_queued_bytes(lane, bytes)
+  local client = client_of(lane, owner)
+  redis.call('HINCRBY', P .. ':clients', client .. '|jobs', 1)
+  redis.call('HSET', P .. ':clients', client .. '|lane', lane)
 end
 
-local function queued_jobs()
+local function queued_jobs(model)
   local total = 0
-  for i = 0, LANES - 1 do total = total + redis.call('ZCARD', lane_key(i)) end
+  for _, lane in ipairs(lanes_of(model)) do total = total + redis.call('ZCARD', lane_key(lane)) end
   return total
+end
+local function all_queued_jobs()
+  local total = 0
+  for _, model in ipairs(models()) do total = total + queued_jobs(model) end
+  return total
+end
+
+-- How much of a bound one model may use, given what the others use. It is never all that is left, so
+-- that a model whose workers are away cannot shut the others out.
+local function limit_of_model(bound, others)
+  local share = redis.call('ZCARD', P .. ':models') > 1 and 0.75 or 1
+  return (bound - others) * share
 end
 
 -- To be called whenever a worker reports or leaves.
 local function sum_ready_processes()
-  local ready = 0
-  for _, report in ipairs(redis.call('HVALS', P .. ':workers')) do
-    ready = ready + (cjson.decode(report).ready or 0)
+  local all, of_model = 0, {}
+  for _, text in ipairs(redis.call('HVALS', P .. ':workers')) do
+    local report = cjson.decode(text)
+    local ready = report.ready or 0
+    all = all + ready
+    for model in pairs(report.models or {}) do of_model[model] = (of_model[model] or 0) + ready end
   end
-  redis.call('HSET', P .. ':stats', 'ready_processes', ready, 'ready_processes_ms', now)
+  redis.call('HSET', P .. ':stats', 'ready_processes', all, 'ready_processes_ms', now)
+  for _, model in ipairs(models()) do
+    redis.call('HSET', model_key(model), 'ready_processes', of_model[model] or 0)
+  end
 end
 
 -- Ready pool processes as last summed up; 0 when no worker has reported for long. A report from the
--- future is from before the clock was set back.
-local function ready_processes()
+-- future is from before the clock was set back. `key`: of the whole service, or of a model.
+local STATS = P .. ':stats'
+local function ready_processes(key)
   if math.abs(now - stat('ready_processes_ms')) > 10000 then return 0 end
-  return stat('ready_processes')
+  return field(key, 'ready_processes')
 end
 
 -- Microseconds between two finished jobs while there is a backlog. Measured if there was one in
 -- the last 30 s, else derived from the mean run time; 0 when nothing is known yet.
-local function drain_interval_us()
-  local ready = ready_processes()
-  if ready > 0 and math.abs(now - stat('drain_ms')) < 30000 and stat('drain_us') > 0 then
-    return stat('drain_us')
+local function drain_interval_us(key)
+  local ready = ready_processes(key)
+  if ready > 0 and math.abs(now - field(key, 'drain_ms')) < 30000 and field(key, 'drain_us') > 0 then
+    return field(key, 'drain_us')
   end
-  if ready > 0 then return stat('run_us') / ready end
+  if ready > 0 then return field(key, 'run_us') / ready end
   return 0
 end
 
--- Position among all queued jobs when the lanes are served in turn, 1 being next. O(lanes * log n).
+-- Position among the model's queued jobs when its lanes are served in turn, 1 being next.
+-- O(lanes * log n).
 local function position_of(id, lane)
   local rank = redis.call('ZRANK', lane_key(lane), id)
   if not rank then return 0 end
   local position = rank + 1
-  for i = 0, LANES - 1 do
-    if i ~= tonumber(lane) then
-      position = position + math.min(redis.call('ZCARD', lane_key(i)), rank + 1)
+  for _, other in ipairs(lanes_of(model_of(lane))) do
+    if other ~= lane then
+      position = position + math.min(redis.call('ZCARD', lane_key(other)), rank + 1)
     end
   end
   return position
@@ -141,7 +189,8 @@ local function close(id, state, ...)
   end
   count('jobs:' .. state)
   announce(id, state, RESULT_TTL_SECONDS)
-  local hook = redis.call('HMGET', key, 'webhook_url', 'owner')
+  local hook = redis.call('HMGET', key, 'webhook_url', 'owner', 'model')
+  redis.call('HINCRBY', model_key(hook[3]), 'jobs:' .. state, 1)
   if hook[1] then
     -- The webhook outlives the job: its receiver may be away for longer.
     redis.call('HSET', webhook_key(id), 'url', hook[1], 'owner', hook[2], 'attempts', 0)
@@ -177,7 +226,7 @@ end
 local SWEPT_AT_ONCE = 256
 local function expire_overdue()
   local left = 0
-  for lane = 0, LANES - 1 do
+  for _, lane in ipairs(all_lanes()) do
     local before = left
     for _, id in ipairs(redis.call('ZRANGE', lane_key(lane), 0, SWEPT_AT_ONCE - left - 1)) do
       if redis.call('EXISTS', job_key(id)) == 0 then leave_queue(id, lane)
@@ -233,12 +282,13 @@ local function view(id)
   local job = redis.call('HMGET', job_key(id), 'state', 'lane')
   if job[1] == 'queued' then
     local position = position_of(id, job[2])
-    local interval = drain_interval_us()
+    local key = model_key(model_of(job[2]))
+    local interval = drain_interval_us(key)
     record[#record + 1] = 'position'
     record[#record + 1] = tostring(position)
     if interval > 0 then
       record[#record + 1] = 'eta_ms'
-      record[#record + 1] = tostring(math.floor((position * interval + stat('run_us')) / 1000))
+      record[#record + 1] = tostring(math.floor((position * interval + field(key, 'run_us')) / 1000))
     end
   end
   return record

@@ -1,7 +1,8 @@
 -- A worker's heartbeat, every HEARTBEAT_MS: renews the leases of what it runs, reports its ready pool
 -- processes, and finds work that nobody holds any more.
--- arg: worker, report (JSON text), running (ids)
--- Returns {lost, vanished}: ids with attempt whose lease ran out; ids whose message is gone.
+-- arg: worker, report (JSON text; its `models` are the versions served by name), running (ids)
+-- Returns {lost, vanished, unknown}: ids with attempt whose lease ran out; ids whose message is gone;
+-- models that nobody has described in this version.
 local worker = arg.worker
 
 -- Write something harmless first: Redis checks its memory limit only before a script's first write. If
@@ -24,7 +25,7 @@ if now < stat('swept_ms') then
   for _, seen in ipairs(redis.call('ZRANGEBYSCORE', P .. ':workers-seen', '(' .. now, '+inf')) do
     redis.call('ZADD', P .. ':workers-seen', now, seen)
   end
-  for lane = 0, LANES - 1 do
+  for _, lane in ipairs(all_lanes()) do
     local at = redis.call('HGET', P .. ':marks', 'at:' .. lane)
     if at and tonumber(at) > now then redis.call('HSET', P .. ':marks', 'at:' .. lane, now) end
   end
@@ -32,6 +33,13 @@ end
 
 redis.call('HSET', P .. ':workers', worker, arg.report)
 redis.call('ZADD', P .. ':workers-seen', now, worker)
+local unknown = {}
+for model, version in pairs(cjson.decode(arg.report).models) do
+  redis.call('ZADD', P .. ':models', now, model)
+  if redis.call('HEXISTS', model_key(model), 'version:' .. version) == 0 then
+    unknown[#unknown + 1] = model
+  end
+end
 local absent_since = now - 3 * HEARTBEAT_MS - 1000
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', P .. ':workers-seen', '-inf', absent_since)) do
   redis.call('HDEL', P .. ':workers', gone)
@@ -61,7 +69,7 @@ expire_overdue()
 -- queued job has lost its message if a later job of its lane was taken, or the lane's list is empty,
 -- and this is still so after LEASE_MS. A second message would do no harm.
 local vanished = {}
-for lane = 0, LANES - 1 do
+for _, lane in ipairs(all_lanes()) do
   if redis.call('ZCARD', lane_key(lane)) > 0 then
     local mark = redis.call('HMGET', P .. ':marks', 'overtaken:' .. lane, 'at:' .. lane)
     local passed = tonumber(redis.call('HGET', P .. ':marks', 'taken:' .. lane) or '0')
@@ -77,4 +85,4 @@ for lane = 0, LANES - 1 do
     redis.call('HDEL', P .. ':marks', 'overtaken:' .. lane, 'at:' .. lane)
   end
 end
-return {lost, vanished}
+return {lost, vanished, unknown}

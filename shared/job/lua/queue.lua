@@ -1,10 +1,27 @@
--- The state of the queue, for /queue, /ready and /metrics. No argument.
-local oldest = 0
-for lane = 0, LANES - 1 do
-  local head = redis.call('ZRANGE', lane_key(lane), 0, 0)[1]
-  local created = head and redis.call('HGET', job_key(head), 'created_ms')
-  if created then oldest = math.max(oldest, now - tonumber(created)) end
+-- The state of the queue, for /queue, /models, /ready and /metrics.
+-- arg: descriptions (whether to return what workers said of their models: classes are long)
+-- Returns jobs running, counters, reports of workers, dead letters, ready processes and drain interval of
+-- the whole service, and for each model: name, jobs waiting, jobs running, age of the oldest in ms, ready processes,
+-- drain interval in us, its hash.
+local of_models, running = {}, {}
+for _, id in ipairs(redis.call('ZRANGE', P .. ':leases', 0, -1)) do
+  local model = redis.call('HGET', job_key(id), 'model')
+  running[model] = (running[model] or 0) + 1
 end
-return {queued_jobs(), redis.call('ZCARD', P .. ':leases'), tostring(oldest), ready_processes(),
-  tostring(drain_interval_us()), redis.call('HGETALL', P .. ':stats'),
-  redis.call('HGETALL', P .. ':workers'), redis.call('ZCARD', P .. ':dead')}
+for _, model in ipairs(models()) do
+  local oldest, key = 0, model_key(model)
+  for _, lane in ipairs(lanes_of(model)) do
+    local head = redis.call('ZRANGE', lane_key(lane), 0, 0)[1]
+    local created = head and redis.call('HGET', job_key(head), 'created_ms')
+    if created then oldest = math.max(oldest, now - tonumber(created)) end
+  end
+  local stats = redis.call('HGETALL', key)
+  for i = 1, arg.descriptions and 0 or #stats, 2 do
+    if is_version(stats[i]) then stats[i + 1] = '' end
+  end
+  of_models[#of_models + 1] = {model, queued_jobs(model), running[model] or 0, tostring(oldest), ready_processes(key),
+    tostring(drain_interval_us(key)), stats}
+end
+return {redis.call('ZCARD', P .. ':leases'), redis.call('HGETALL', STATS),
+  redis.call('HGETALL', P .. ':workers'), redis.call('ZCARD', P .. ':dead'), ready_processes(STATS),
+  tostring(drain_interval_us(STATS)), of_models}
