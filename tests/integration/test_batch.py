@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from shared.job.record import Attempt, JobState
 from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
 from tests.support.images import encoded, noise
-from tests.support.jobs import job, state_of
+from tests.support.jobs import MODEL, MODELS, job, state_of
 from worker.batch import run_in_batch
 from worker.model.detector import Prediction
+from worker.model.runtimes import ServedModel
 from worker.process.child import PoolProcess
 from worker.process.shared_memory import SharedMemory
 
@@ -34,7 +36,9 @@ class ScriptedDetector:
 
     on_pass: Callable[[int], None] = lambda size: None
     can_batch: bool = True
-    model_name: str = "scripted.pt"
+    served: ServedModel = field(
+        default_factory=lambda: ServedModel(MODEL, Path(), "scripted", Path(), "9f86")
+    )
     task: str = "detect"
     passes: list[int] = field(default_factory=list)
 
@@ -81,8 +85,8 @@ class Service:
         self.memory = SharedMemory()
         row = self.memory.row(0)
         row.announce_loaded(1)
-        detector: Any = self.detector
-        self.process = PoolProcess(self.settings, detector, self.store, "w", row)
+        detectors: Any = {MODEL: self.detector}
+        self.process = PoolProcess(self.settings, detectors, self.store, "w", row)
         self.ids: list[str] = []
 
     async def accept(self, *images: bytes) -> None:
@@ -117,7 +121,7 @@ async def test_each_is_committed_and_the_first_is_what_celery_hears_of(service: 
     service.detector.on_pass = lambda size: seen.append(
         service.memory.batched_with(service.ids[:1])
     )
-    assert service.run()["model"] == "scripted.pt"
+    assert service.run()["model_version"] == "9f86"
     assert await service.ends() == ["completed", "completed", "failed"]
     assert service.detector.passes == [2]
     assert seen == [service.ids[1:]], "named to the parent while they run"
@@ -141,7 +145,7 @@ async def test_only_a_batch_that_is_not_full_asks_again(
 
 async def test_a_later_attempt_runs_alone(service: Service) -> None:
     await service.accept(IMAGE, IMAGE)
-    service.store.claim(service.ids[0], "w")
+    service.store.claim(service.ids[0], "w", MODELS)
     service.store.abandon(service.ids[0], "worker_lost", attempt=1)
     service.run()
     assert (service.store.asked, service.detector.passes) == (0, [1])

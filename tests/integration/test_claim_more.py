@@ -11,7 +11,16 @@ from shared.job.gateway_store import GatewayStore
 from shared.job.record import Attempt, DetectParameters, JobState, NewJob
 from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
-from tests.support.jobs import Clock, claimed, events_of, state_of
+from tests.support.jobs import (
+    FIRST_LANE,
+    MODEL,
+    MODELS,
+    Clock,
+    claimed,
+    events_of,
+    report,
+    state_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +35,7 @@ async def accept(
 ) -> str:
     more = {"task_id": task_id} if task_id else {}
     parameters = DetectParameters(conf=conf)
-    job = NewJob(owner, b"image", "image/png", width, 3, parameters, **more)
+    job = NewJob(owner, MODEL, b"image", "image/png", width, 3, parameters, **more)
     return (await gateway.accept(job))[0].task_id
 
 
@@ -57,22 +66,22 @@ async def test_their_messages_are_taken_too(gateway: GatewayStore, store: Worker
     ]
     lane_1 = await accept(gateway, "b")
     left = await accept(gateway)
-    store.redis.rpop("yolo")
+    store.redis.rpop(FIRST_LANE)
     found = ids(store.claim_more(claimed(store, first), "w1", 4))
     assert found == [lane_1, *others]
-    messages = store.redis.lrange("yolo", 0, -1)
+    messages = store.redis.lrange(FIRST_LANE, 0, -1)
     assert [json.loads(one)["headers"]["id"] for one in messages] == [left, other]
-    assert store.redis.llen("yolo.1") == 0
+    assert store.redis.llen("yolo.demo.1") == 0
 
 
 async def test_a_job_that_is_given_back_has_one_message(
     gateway: GatewayStore, store: WorkerStore
 ) -> None:
     first, other_id = [await accept(gateway) for _ in range(2)]
-    store.redis.rpop("yolo")
+    store.redis.rpop(FIRST_LANE)
     store.claim_more(claimed(store, first), "w1", 3)
     assert store.abandon(other_id, "worker_lost", attempt=1) == "requeued"
-    (message,) = store.redis.lrange("yolo", 0, -1)
+    (message,) = store.redis.lrange(FIRST_LANE, 0, -1)
     assert json.loads(message)["headers"]["id"] == other_id
     assert claimed(store, other_id).number == 2
 
@@ -82,11 +91,11 @@ async def test_a_message_that_was_in_hand_already_is_dropped(
 ) -> None:
     first, other_id = [await accept(gateway) for _ in range(2)]
     attempt = claimed(store, first)
-    store.redis.delete("yolo")
+    store.redis.delete(FIRST_LANE)
     (found,) = store.claim_more(attempt, "w1", 3)
-    assert store.claim(other_id, "w2") == "running"
+    assert store.claim(other_id, "w2", MODELS) == "running"
     assert store.complete(found, success_meta(other_id, {"by": 1}))
-    assert store.claim(other_id, "w2") == "finished"
+    assert store.claim(other_id, "w2", MODELS) == "finished"
     assert not store.complete(found, success_meta(other_id, {"by": 2})), "once is enough"
     assert await events_of(store, other_id) == ["queued", "processing", "completed"]
     assert store.complete(attempt, success_meta(first, {}))
@@ -146,14 +155,14 @@ async def test_the_mark_of_a_lane_stays(
     first = await accept(gateway)
     waiting = [await accept(gateway, conf=0.5) for _ in range(3)]
     other_id = await accept(gateway)
-    store.redis.rpop("yolo")
+    store.redis.rpop(FIRST_LANE)
     attempt = claimed(store, first)
-    mark = store.redis.hget("yolo:marks", "taken:0")
+    mark = store.redis.hget("yolo:marks", "taken:demo.0")
     assert ids(store.claim_more(attempt, "w1", 3)) == [other_id]
-    assert store.redis.hget("yolo:marks", "taken:0") == mark
+    assert store.redis.hget("yolo:marks", "taken:demo.0") == mark
     clock = Clock(store)
     for _ in range(4):
-        assert store.heartbeat("w1", {"ready": 1}, [first, other_id]).republished == 0
+        assert store.heartbeat("w1", report(), [first, other_id]).republished == 0
         clock.pass_(settings.lease_seconds + 1)
     assert [await state_of(gateway, task_id) for task_id in waiting] == [JobState.QUEUED] * 3
 
@@ -162,7 +171,7 @@ async def test_a_job_whose_message_vanished_is_found(
     gateway: GatewayStore, store: WorkerStore
 ) -> None:
     first, other_id = [await accept(gateway) for _ in range(2)]
-    store.redis.delete("yolo")
+    store.redis.delete(FIRST_LANE)
     assert ids(store.claim_more(claimed(store, first), "w1", 3)) == [other_id]
 
 
@@ -174,14 +183,14 @@ async def test_overdue_jobs_expire_on_the_way(gateway: GatewayStore, store: Work
 
 
 async def test_other_processes_keep_their_share(gateway: GatewayStore, store: WorkerStore) -> None:
-    store.heartbeat("w1", {"ready": 3}, [])
+    store.heartbeat("w1", report(3), [])
     first, *_ = [await accept(gateway) for _ in range(7)]
     attempt = claimed(store, first)
     assert len(store.claim_more(attempt, "w1", 7)) == 2, "7 jobs, 3 processes"
     few = await accept(gateway, "b")
     assert len(store.claim_more(claimed(store, few), "w1", 7)) == 1, "5 jobs"
     assert store.claim_more(claimed(store, await accept(gateway, "c")), "w1", 1) != [], "4 jobs"
-    store.heartbeat("w1", {"ready": 4}, [])
+    store.heartbeat("w1", report(4), [])
     last = claimed(store, await accept(gateway, "d"))
     assert store.claim_more(last, "w1", 7) == [], "3 jobs: a process for each"
 

@@ -10,10 +10,10 @@ import pytest
 
 from shared.job.celery_result import success_meta
 from shared.job.gateway_store import GatewayStore
-from shared.job.keys import HEARTBEAT_SECONDS, LANES
+from shared.job.keys import HEARTBEAT_SECONDS, lanes_of
 from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
-from tests.support.jobs import claimed, job
+from tests.support.jobs import FIRST_LANE, MODEL, claimed, job, report
 
 pytestmark = pytest.mark.anyio
 
@@ -25,25 +25,27 @@ TIMES += ("ready_processes_ms", "drain_ms")
 def set_clock(store: WorkerStore, seconds: int) -> None:
     """As if the clock were set forward by so much; back if it is negative."""
     ms = seconds * 1000
-    for key in ("yolo:leases", "yolo:workers-seen", "yolo:webhooks"):
+    for key in ("yolo:leases", "yolo:workers-seen", "yolo:models", "yolo:webhooks"):
         for member in store.redis.zrange(key, 0, -1):
             store.redis.zincrby(key, -ms, member)
     hashes = {
         "yolo:stats": TIMES,
-        "yolo:marks": [f"at:{lane}" for lane in range(LANES)],
+        f"yolo:model:{MODEL}": TIMES,
+        "yolo:marks": [f"at:{lane}" for lane in lanes_of(MODEL)],
         **{key.decode(): ("created_ms", "started_ms") for key in store.redis.keys("yolo:job:*")},
     }
     for key, names in hashes.items():
         for name in names:
             if store.redis.hexists(key, name):
                 store.redis.hincrby(key, name, -ms)
-    if store.redis.hexists("yolo:stats", "finished_us"):
-        store.redis.hincrby("yolo:stats", "finished_us", -ms * 1000)
+    for key in ("yolo:stats", f"yolo:model:{MODEL}"):
+        if store.redis.hexists(key, "finished_us"):
+            store.redis.hincrby(key, "finished_us", -ms * 1000)
 
 
 def beat(store: WorkerStore, worker: str, *running: str) -> int:
     """A heartbeat; returns how many jobs of lost workers it queued again."""
-    return store.heartbeat(worker, {"ready": 1}, running).requeued
+    return store.heartbeat(worker, report(), running).requeued
 
 
 def pass_time(store: WorkerStore, seconds: float) -> int:
@@ -94,12 +96,12 @@ async def test_a_lost_message_is_replaced_although_the_clock_was_set_back(
     gateway: GatewayStore, store: WorkerStore, settings: Settings
 ) -> None:
     await gateway.accept(job())
-    store.redis.rpop("yolo")
+    store.redis.rpop(FIRST_LANE)
     beat(store, "w1")
     set_clock(store, -HOUR)
-    assert store.heartbeat("w1", {"ready": 1}, []).republished == 0
+    assert store.heartbeat("w1", report(), []).republished == 0
     pass_time(store, settings.lease_seconds + 2)
-    assert store.redis.llen("yolo") == 1
+    assert store.redis.llen(FIRST_LANE) == 1
 
 
 async def test_workers_that_are_gone_do_not_count_as_ready(

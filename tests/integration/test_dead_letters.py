@@ -12,7 +12,7 @@ import pytest
 
 from shared.job.dead_letters import DeadLetters
 from shared.job.gateway_store import GatewayStore
-from shared.job.record import DetectParameters, JobState, NewJob
+from shared.job.record import DetectParameters, JobState
 from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
 from tests.support.jobs import claimed, job, state_of
@@ -84,7 +84,7 @@ def test_list_show_retry_and_purge(settings: Settings, tmp_path: Path) -> None:
     store = WorkerStore(settings.model_copy(update={"max_attempts": 1}))
     ids = []
     for content in (b"first", b"second"):
-        new = NewJob("someone", content, "image/png", 1, 1, DetectParameters(conf=0.5))
+        new = job("someone", image=content, parameters=DetectParameters(conf=0.5))
         store.accept(new)
         claimed(store, new.task_id)
         assert store.abandon(new.task_id, "worker_lost", attempt=1) == "dead"

@@ -15,11 +15,12 @@ from tests.support.stack import DEMO_MODEL
 from worker.model import export
 from worker.model.export import FORMATS, export_arguments
 from worker.model.runtimes import ServedModel, _folder_name, prepare
-from worker.model.weights import be_quiet_and_offline
+from worker.model.weights import be_quiet_and_offline, version_of
 
 
 def folder_name(runtime: str, **more: Any) -> str:
-    return _folder_name(DEMO_MODEL, runtime, export_arguments(runtime, Settings(**more)))
+    arguments = export_arguments(runtime, Settings(**more))
+    return _folder_name(DEMO_MODEL, version_of(DEMO_MODEL), runtime, arguments)
 
 
 def test_a_tensorrt_engine_takes_batches_in_half_precision() -> None:
@@ -137,8 +138,8 @@ def test_auto_falls_back_and_says_so_but_a_named_runtime_does_not(
     settings = Settings(
         yolo_model=str(broken), yolo_device="cpu", model_cache_dir=str(tmp_path / "cache")
     )
-    assert prepare(settings) == ServedModel(broken, "torch", broken)
-    assert "serving with PyTorch" in caplog.text
+    assert prepare(settings) == ServedModel("broken", broken, "torch", broken, version_of(broken))
+    assert "serving broken with PyTorch" in caplog.text
     with pytest.raises(ModelUnavailable, match="cannot be exported"):
         prepare(settings.model_copy(update={"yolo_runtime": "openvino"}))
     with pytest.raises(ModelUnavailable, match="pip install"):

@@ -15,7 +15,7 @@ from shared.job.keys import HEARTBEAT_SECONDS, result_key
 from shared.job.record import Attempt, JobState
 from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
-from tests.support.jobs import claimed, events_of, job, state_of
+from tests.support.jobs import FIRST_LANE, MODEL, MODELS, claimed, events_of, job, report, state_of
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,7 @@ async def test_a_job_from_accept_to_result(gateway: GatewayStore, store: WorkerS
     record, is_new = await gateway.accept(new := job(image=b"pixels"))
     assert is_new
     assert (record.state, record.position, record.attempts) == (JobState.QUEUED, 1, 0)
-    assert store.redis.llen("yolo") == 1
+    assert store.redis.llen(FIRST_LANE) == 1
 
     attempt = claimed(store, new.task_id)
     assert attempt.number == 1
@@ -44,7 +44,7 @@ async def test_unknown_is_not_queued_and_queued_is_not_unknown(
     gateway: GatewayStore, store: WorkerStore
 ) -> None:
     assert await gateway.read("00000000-0000-0000-0000-000000000000") is None
-    assert store.claim("00000000-0000-0000-0000-000000000000", "w1") == "unknown"
+    assert store.claim("00000000-0000-0000-0000-000000000000", "w1", MODELS) == "unknown"
     record, _ = await gateway.accept(job())
     assert await state_of(gateway, record.task_id) is JobState.QUEUED
 
@@ -57,7 +57,7 @@ async def test_only_one_of_many_gets_the_job(gateway: GatewayStore, settings: Se
     def claim(number: int) -> None:
         store = WorkerStore(settings)
         barrier.wait()
-        outcomes.append(store.claim(record.task_id, f"w{number}"))
+        outcomes.append(store.claim(record.task_id, f"w{number}", MODELS))
 
     threads = [threading.Thread(target=claim, args=(n,)) for n in range(8)]
     for thread in threads:
@@ -83,7 +83,7 @@ async def test_a_late_finisher_commits_nothing(gateway: GatewayStore, store: Wor
     assert found is not None
     assert found[1] == b'{"by": 2}'
     assert (await events_of(store, record.task_id)).count("completed") == 1
-    assert store.claim(record.task_id, "w3") == "finished"
+    assert store.claim(record.task_id, "w3", MODELS) == "finished"
 
 
 async def test_a_result_that_cannot_be_stored_is_not_committed(
@@ -128,7 +128,7 @@ async def test_accepting_again_counts_once(gateway: GatewayStore, store: WorkerS
         assert (record.task_id, is_new) == (new.task_id, True)
     queue = await gateway.queue()
     assert (queue.depth, queue.stats["accepted"], queue.stats["queued_bytes"]) == (1, 1, 6)
-    assert store.redis.llen("yolo") == 1
+    assert store.redis.llen(FIRST_LANE) == 1
     assert store.image(new.task_id) == b"pixels"
 
 
@@ -165,8 +165,8 @@ async def test_a_job_that_waits_too_long_expires(settings: Settings) -> None:
     while await state_of(gateway, record.task_id) is JobState.QUEUED:
         assert time.monotonic() < deadline
     assert await state_of(gateway, record.task_id) is JobState.EXPIRED
-    assert store.claim(record.task_id, "w1") == "finished"
-    store.heartbeat("w1", {"ready": 1}, [])
+    assert store.claim(record.task_id, "w1", MODELS) == "finished"
+    store.heartbeat("w1", report(), [])
     assert await events_of(store, other.task_id) == ["queued", "expired"]
     queue = await gateway.queue()
     assert queue.depth == 0
@@ -202,6 +202,9 @@ async def test_result_and_record_live_equally_long(
         )
 
 
+OF_THE_SERVICE = {b"yolo:stats", b"yolo:marks", b"yolo:models", f"yolo:model:{MODEL}".encode()}
+
+
 async def test_nothing_is_left_when_its_time_is_over(settings: Settings) -> None:
     """Every key of a job has a time to live; no janitor has to come by."""
     brief = settings.model_copy(update={"result_ttl_seconds": 1})
@@ -209,9 +212,9 @@ async def test_nothing_is_left_when_its_time_is_over(settings: Settings) -> None
     for _ in range(5):
         record, _ = await gateway.accept(job())
         store.complete(claimed(store, record.task_id), success_meta(record.task_id, {}))
-    store.redis.delete("yolo")
+    store.redis.delete(FIRST_LANE)
     deadline = time.monotonic() + 5
-    while (left := set(store.redis.keys("*"))) != {b"yolo:stats", b"yolo:marks"}:
+    while (left := set(store.redis.keys("*"))) != OF_THE_SERVICE:
         assert time.monotonic() < deadline, left
     assert settings.lease_seconds / 3 > HEARTBEAT_SECONDS
     await gateway.close()

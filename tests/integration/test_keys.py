@@ -30,7 +30,6 @@ def documented() -> list[re.Pattern[str]]:
         text = re.escape(name.replace("{q}", "yolo"))
         text = re.sub(r"\\\{\w+\\\}|\\\.\\\.\\\.|\\\*", ".+", text)
         patterns.append(re.compile(text))
-    patterns.append(re.compile(rf"yolo\.[1-{LANES - 1}]"))
     return patterns
 
 
@@ -44,13 +43,13 @@ async def test_every_key_is_in_the_table(settings: Settings) -> None:
         seen.update(store.redis.keys("*"))
 
     await limiter.check("a client")
-    store.redis.lpush(store.keys.lane_queue(LANES - 1), "as if that lane were used")
+    store.redis.lpush("yolo", "an inline task")
     hooked = job("a", webhook_url="http://x/", idempotency_key="a:k", fingerprint="f")
     done, died, waiting = hooked, job("b"), job("c")
     for new in (done, died, waiting):
         await gateway.accept(new)
-    store.heartbeat("w1", {"ready": 1}, [])
-    store.describe_model("demo.pt", "detect", {0: "a"})
+    store.heartbeat("w1", {"ready": 1, "models": {"demo": "9f"}}, [])
+    store.describe_model("demo", "9f", "{}")
     await look()
     assert store.complete(claimed(store, done.task_id), success_meta(done.task_id, {}))
     claimed(store, died.task_id)
@@ -83,7 +82,8 @@ def test_python_and_the_scripts_agree_on_names(settings: Settings, store: Worker
     script = script_text("worker_leave", settings).replace("sum_ready_processes()\nreturn 1", "")
     built = store.redis.eval(
         script + "return {job_key('i'), image_key('i'), dead_image_key('i'), result_key('i'),"
-        " list_key(0), list_key(3), tostring(LANES), tostring(MAX_BATCHED_ID_BYTES)}",
+        " list_key('demo.0'), list_key(lanes_of('demo')[LANES]), tostring(LANES),"
+        " tostring(MAX_BATCHED_ID_BYTES)}",
         1,
         "yolo",
         '{"worker": "w"}',
@@ -91,6 +91,6 @@ def test_python_and_the_scripts_agree_on_names(settings: Settings, store: Worker
     named = Keys("yolo")
     assert [name.decode() for name in built] == [
         *(named.job("i"), named.image("i"), named.dead_image("i"), keys.result_key("i")),
-        *(named.lane_queue(0), named.lane_queue(3)),
+        *(named.lane_queues("demo")[0], named.lane_queues("demo")[-1]),
         *(str(LANES), str(keys.MAX_BATCHED_ID_BYTES)),
     ]

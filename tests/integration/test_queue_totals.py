@@ -12,7 +12,7 @@ from shared.job.gateway_store import GatewayStore
 from shared.job.record import JobState
 from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
-from tests.support.jobs import claimed, job, state_of
+from tests.support.jobs import FIRST_LANE, MODELS, claimed, job, report, state_of
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,9 @@ async def totals(gateway: GatewayStore, store: WorkerStore) -> dict[str, Any]:
         "bytes": queue.stats.get("queued_bytes", 0),
         "clients": store.redis.hgetall("yolo:clients"),
         "owed": store.redis.hgetall("yolo:owed"),
-        "messages": sum(store.redis.llen(key) for key in ("yolo", "yolo.1", "yolo.2")),
+        "messages": sum(
+            store.redis.llen(key) for key in (FIRST_LANE, "yolo.demo.1", "yolo.demo.2")
+        ),
     }
 
 
@@ -73,10 +75,10 @@ async def test_a_record_that_is_lost_gives_its_place_back(
 ) -> None:
     records = [(await gateway.accept(job(image=bytes(100))))[0] for _ in range(3)]
     store.redis.delete(f"yolo:job:{records[0].task_id}")  # evicted, or deleted by hand
-    store.heartbeat("w1", {"ready": 1}, [])
+    store.heartbeat("w1", report(), [])
     queue = await totals(gateway, store)
     assert (queue["depth"], queue["bytes"]) == (2, 200)
-    assert queue["clients"] == {b"a|jobs": b"2", b"a|lane": b"0"}
+    assert queue["clients"] == {b"demo|a|jobs": b"2", b"demo|a|lane": b"demo.0"}
 
 
 async def test_totals_that_went_wrong_are_counted_again(
@@ -86,8 +88,10 @@ async def test_totals_that_went_wrong_are_counted_again(
     right = await totals(gateway, store)
     assert await gateway.recount(0) == []
     store.redis.hset("yolo:stats", "queued_bytes", 10**9)
-    store.redis.hset("yolo:clients", mapping={"b|jobs": 7, "gone|jobs": 1, "gone|lane": 3})
-    store.redis.hdel("yolo:clients", "a|lane")
+    store.redis.hset(
+        "yolo:clients", mapping={"demo|b|jobs": 7, "gone|jobs": 1, "gone|lane": "demo.3"}
+    )
+    store.redis.hdel("yolo:clients", "demo|a|lane")
     store.redis.hset("yolo:owed", "gone", "100 gone")
     store.redis.hdel("yolo:owed", records[0].task_id)  # as a gateway of an earlier version
     corrected = await gateway.recount(0)
@@ -151,10 +155,10 @@ async def test_messages_of_no_use_are_not_delivered(
         assert store.abandon(record.task_id, "worker_lost", attempt=1) == "requeued"
         await gateway.cancel(record)
     foreign = json.dumps({"headers": {"id": "x"}, "origin": "gen1@elsewhere"})
-    store.redis.lpush("yolo", foreign)
-    assert store.redis.llen("yolo") > 3
+    store.redis.lpush(FIRST_LANE, foreign)
+    assert store.redis.llen(FIRST_LANE) > 3
     claimed(store, records[4].task_id)
     claimed(store, records[5].task_id)
-    assert store.claim(records[0].task_id, "w1") == "finished"
-    left = [json.loads(text) for text in store.redis.lrange("yolo", 0, -1)]
+    assert store.claim(records[0].task_id, "w1", MODELS) == "finished"
+    left = [json.loads(text) for text in store.redis.lrange(FIRST_LANE, 0, -1)]
     assert left == [json.loads(foreign)], "another producer's task is left alone"

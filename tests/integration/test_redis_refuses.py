@@ -18,7 +18,7 @@ from shared.job.gateway_store import GatewayStore
 from shared.job.worker_store import WorkerStore
 from shared.redis_access.client import UNAVAILABLE
 from shared.settings import Settings
-from tests.support.jobs import claimed, job
+from tests.support.jobs import FIRST_LANE, claimed, job, report
 from tests.support.stack import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +73,7 @@ async def test_a_refused_upload_is_gone_at_once(gateway: GatewayStore, store: Wo
         assert len(str(caught.value.__cause__)) < 200
         del caught, refused
         assert end() is None, "something still holds the refused upload"
-    assert store.redis.llen("yolo") == 1
+    assert store.redis.llen(FIRST_LANE) == 1
 
 
 async def test_a_refused_result_costs_a_worker_little(
@@ -120,14 +120,14 @@ async def test_a_full_redis_takes_every_heartbeat(
     """Refused ones would be a worker's that is there; its jobs would be given to others."""
     record, _ = await gateway.accept(job())
     claimed(store, record.task_id)
-    store.heartbeat("w1", {"ready": 1}, [record.task_id])
+    store.heartbeat("w1", report(), [record.task_id])
     before = store.redis.zscore("yolo:leases", record.task_id)
     store.redis.config_set("maxmemory", 1)
     try:
-        store.heartbeat("w2", {"ready": 1}, [])
+        store.heartbeat("w2", report(), [])
 
         def renewed() -> bool:
-            store.heartbeat("w1", {"ready": 1}, [record.task_id])
+            store.heartbeat("w1", report(), [record.task_id])
             return bool(store.redis.zscore("yolo:leases", record.task_id) > before)
 
         wait_until(renewed, seconds=5, what="the lease is renewed")
@@ -143,7 +143,7 @@ async def test_a_replica_is_as_good_as_away(gateway: GatewayStore, store: Worker
         with pytest.raises(StoreUnavailable, match="refuses writes"):
             await gateway.accept(job())
         with pytest.raises(UNAVAILABLE):
-            store.heartbeat("w1", {"ready": 1}, [])
+            store.heartbeat("w1", report(), [])
     finally:
         store.redis.replicaof("NO", "ONE")
     await gateway.accept(job())

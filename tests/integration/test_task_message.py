@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 
-from shared.job.keys import LANES, Keys
+from shared.job.keys import lanes_of
 from shared.job.message import task_message
 from shared.settings import Settings
 from worker.app import create_app
@@ -44,7 +44,7 @@ def test_the_app_takes_json_alone_from_every_lane(app) -> None:  # type: ignore[
     assert app.conf.result_accept_content == ["json"]
     assert app.conf.task_serializer == app.conf.result_serializer == "json"
     names = {queue.name for queue in app.conf.task_queues}
-    assert names == set(map(Keys("yolo").lane_queue, range(LANES)))
+    assert names == {"yolo", *(f"yolo.{lane}" for lane in lanes_of("demo"))}
 
 
 def test_tls_checks_certificates_unless_told_otherwise() -> None:

@@ -22,6 +22,7 @@ from worker.model.images import DecodedImage, Pixels
 from worker.model.openvino_network import FIXED_SIZES, OpenVINONetwork
 from worker.model.runtimes import ServedModel, prepare
 from worker.process import child, parent
+from worker.process.shared_memory import SharedMemory
 
 
 @pytest.fixture(scope="module")
@@ -157,17 +158,15 @@ def test_what_costs_speed_alone_does_not_keep_a_process_from_serving(
 
 
 def test_the_first_job_finds_connection_and_script(
-    cache: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = WorkerStore(settings)
     store.redis.script_flush()
     store.redis.connection_pool.disconnect()
-    served, model = openvino(cache)
-    detector = Detector(served, model, threads=1)
-    monkeypatch.setattr(parent, "_parent", parent.Parent("w/1", model, parent.SharedMemory()))
-    child._describe_model(store, detector)
+    monkeypatch.setattr(parent, "_parent", parent.Parent("w/1", {}, SharedMemory()))
+    child._open_connection(store)
     opened = store.redis.info("stats")["total_connections_received"]
     assert store.redis.script_exists(store._lua._scripts["claim"].sha) == [True]
-    assert store.claim("another", "worker") == "unknown"
+    assert store.claim("another", "worker", []) == "unknown"
     assert store.redis.info("stats")["total_connections_received"] == opened
-    assert store.redis.keys() == [f"{settings.yolo_queue}:model".encode()], "and nothing is left"
+    assert store.redis.keys() == [], "and nothing is left"

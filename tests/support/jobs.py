@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from shared.job.gateway_store import GatewayStore
-from shared.job.keys import LANES
+from shared.job.keys import lanes_of
 from shared.job.record import Attempt, DetectParameters, JobState, NewJob
 from shared.job.worker_store import WorkerStore
 
+MODEL = "demo"
+MODELS = (MODEL,)
+FIRST_LANE = f"yolo.{MODEL}.0"
+"""The list of the first client's messages."""
+
 
 def job(owner: str = "a", *, image: bytes = b"image", **more: Any) -> NewJob:
-    return NewJob(owner, image, "image/png", 4, 3, DetectParameters(), **more)
+    defaults = {"model": MODEL, "content_type": "image/png", "width": 4, "height": 3}
+    return NewJob(
+        owner=owner, image=image, **{**defaults, "parameters": DetectParameters(), **more}
+    )
+
+
+def report(ready: int = 1, models: Collection[str] = MODELS) -> dict[str, Any]:
+    """What a worker says of itself with each heartbeat."""
+    return {"ready": ready, "models": dict.fromkeys(models, "9f86")}
 
 
 def claimed(store: WorkerStore, task_id: str, worker: str = "w1") -> Attempt:
-    attempt = store.claim(task_id, worker)
+    attempt = store.claim(task_id, worker, MODELS)
     assert isinstance(attempt, Attempt), attempt
     return attempt
 
@@ -44,7 +58,7 @@ class Clock:
             self._redis.zadd("yolo:leases", {member: score - ms})
         for key, names in (
             ("yolo:stats", ("grace_until_ms",)),
-            ("yolo:marks", [f"at:{lane}" for lane in range(LANES)]),
+            ("yolo:marks", [f"at:{lane}" for lane in lanes_of(MODEL)]),
         ):
             for name in names:
                 if self._redis.hexists(key, name):

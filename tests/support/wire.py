@@ -104,7 +104,7 @@ def finished_job(stack: Stack, picture_bytes: int) -> str:
     """The id of a completed job with an annotated picture of this size."""
     task_id = queued_job(stack)
     store = WorkerStore(Settings(redis_url=stack.redis.url))
-    attempt = store.claim(task_id, "test")
+    attempt = store.claim(task_id, "test", ["demo"])
     assert not isinstance(attempt, str), attempt
     assert store.complete(
         attempt, success_meta(task_id, {"detections": []}, os.urandom(picture_bytes))

@@ -54,7 +54,7 @@ with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
 serve = metrics.serve
-serve("127.0.0.1", port, lambda: metrics.Snapshot(memory.counters(), {}, 0.0, "m", "torch"))
+serve("127.0.0.1", port, lambda: metrics.Snapshot(memory.counters(), {}, 0.0, ()))
 before = set(sys.modules)
 asked("text/plain")
 asked("application/openmetrics-text;version=1.0.0,*/*;q=0.1")

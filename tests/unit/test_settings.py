@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from shared.settings import Settings
+from shared.errors import InvalidSettings
+from shared.settings import ModelSource, Settings, load_settings
 from worker.process.cores import allowed_cores, threads_per_process
 
 
@@ -29,14 +30,53 @@ def test_the_environment_wins_over_the_default(monkeypatch: pytest.MonkeyPatch) 
         ("LEASE_SECONDS", "60"),
         ("YOLO_RUNTIME", "abacus"),
         ("YOLO_QUEUE", "no spaces"),
-        ("YOLO_MODEL_SHA256", "abc"),
         ("REDIS_URL", "host:6379"),
+        ("DEFAULT_MODEL", "no spaces"),
     ],
 )
 def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match=name.lower() if name != "LEASE_SECONDS" else name):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"YOLO_MODEL_SHA256": "abc"}, "YOLO_MODEL_SHA256: a SHA-256 has 64"),
+        ({"YOLO_MODELS": "a.pt"}, "YOLO_MODELS: 'a.pt' is not `name=value`"),
+        ({"YOLO_MODELS": "a=b.pt,a=c.pt"}, "YOLO_MODELS: a is there twice"),
+        ({"YOLO_MODELS": "a b=c.pt"}, "'a b' cannot be a model's name"),
+        ({"YOLO_MODELS": "a=b.pt", "YOLO_MODEL_SHA256": "a=abc"}, "has 64 hexadecimal digits"),
+        ({"YOLO_MODELS": "a=b.pt", "YOLO_MODEL_SHA256": f"c={'0' * 64}"}, "YOLO_MODELS has no c"),
+    ],
+)
+def test_what_is_wrong_with_models_is_said(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSettings, match=words):
+        load_settings()
+
+
+def test_models_have_names() -> None:
+    digest = "0" * 64
+    several = Settings(
+        yolo_models="coco = yolov8n.pt, codes=models/demo.pt", yolo_model_sha256=f"codes={digest}"
+    )
+    assert several.models == {
+        "coco": ModelSource("yolov8n.pt", ""),
+        "codes": ModelSource("models/demo.pt", digest),
+    }
+    for weights, name in (
+        ("models/demo.pt", "demo"),
+        ("best.v2.pt", "best.v2"),
+        ("/a/b_openvino_model", "b_openvino_model"),
+        ("my model (1).pt", "my-model-1-"),
+        ("_.pt", "model"),
+    ):
+        assert Settings(yolo_model=weights).models == {name: ModelSource(weights, "")}
 
 
 def test_settings_are_frozen_and_hide_secrets() -> None:
