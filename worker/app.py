@@ -29,6 +29,7 @@ from shared.errors import StartupError
 from shared.job.keys import Keys
 from shared.logs import configure_logs
 from shared.settings import Settings, load_settings
+from worker.celery_ext import control  # noqa: F401 - registers its command
 from worker.celery_ext.broker_settings import broker_settings
 
 log = logging.getLogger("yolo_queue.worker")

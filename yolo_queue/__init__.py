@@ -19,6 +19,7 @@ from yolo_queue.client.errors import (
     JobFailed,
     JobNotFinished,
     JobNotFound,
+    ModelNotFound,
     NotAuthenticated,
     TooManyRequests,
     Unavailable,
@@ -28,7 +29,7 @@ from yolo_queue.client.errors import (
 from yolo_queue.client.flows import Parameters
 from yolo_queue.client.image_source import ImageSource
 from yolo_queue.client.job_fields import Box, Detection, JobFields, Outcome
-from yolo_queue.client.service_state import ModelState, QueueState, WorkerState
+from yolo_queue.client.service_state import ModelState, ModelVersion, QueueState, WorkerState
 from yolo_queue.client.sync_client import Client, Job
 
 __all__ = [
@@ -46,7 +47,9 @@ __all__ = [
     "JobFields",
     "JobNotFinished",
     "JobNotFound",
+    "ModelNotFound",
     "ModelState",
+    "ModelVersion",
     "NotAuthenticated",
     "Outcome",
     "Parameters",

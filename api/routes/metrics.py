@@ -8,7 +8,7 @@ must see a gateway that refuses everything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from api.services import services_of
 from shared import errors
-from shared.job.queue_state import QueueState, RedisMemory
+from shared.job.queue_state import ModelState, QueueState, RedisMemory
 from shared.job.record import JobState
 from shared.settings import Settings
 
@@ -31,6 +31,27 @@ _FAILED = (
     errors.InvalidTask.code,
     *_LOST,
 )
+_TERMINAL = tuple(state.value for state in JobState if state.terminal)
+_OF_MODEL: tuple[tuple[str, str, Callable[[ModelState], float]], ...] = (
+    ("jobs_waiting", "Waiting jobs of the model.", lambda model: model.depth),
+    ("waiting_bytes", "Bytes of its waiting images.", lambda model: model.queued_bytes),
+    ("jobs_in_flight", "Running jobs of the model.", lambda model: model.in_flight),
+    (
+        "oldest_job_age_seconds",
+        "Age of its oldest waiting job.",
+        lambda model: model.oldest_age_seconds,
+    ),
+    (
+        "processes_ready",
+        "Pool processes ready for its jobs.",
+        lambda model: model.ready_processes,
+    ),
+    (
+        "drain_jobs_per_second",
+        "Its measured jobs per second while there is a backlog. 0: unknown.",
+        lambda model: model.drain_rate or 0.0,
+    ),
+)
 # Name, help, label, prefix in the statistics, and all values of the label. Every value is reported
 # from the start: Prometheus sees no increase in a series that begins with its first error.
 _LABELLED = (
@@ -39,7 +60,7 @@ _LABELLED = (
         "Jobs that reached a terminal state.",
         "status",
         "jobs:",
-        tuple(state.value for state in JobState if state.terminal),
+        _TERMINAL,
     ),
     ("jobs_failed", "Failed jobs by error code.", "code", "failed:", _FAILED),
     ("attempts_lost", "Attempts that ended without a result.", "reason", "lost:", _LOST),
@@ -105,6 +126,34 @@ class QueueCollector(Collector):
             yield family
 
 
+class ModelsCollector(Collector):
+    """Each model's part of the queue. There are as many as workers announce, and no client can add
+    one."""
+
+    def __init__(self, state: QueueState) -> None:
+        self._models = state.models.values()
+
+    def collect(self) -> Iterable[Metric]:
+        for name, text, of in _OF_MODEL:
+            gauge = GaugeMetricFamily(f"yolo_queue_model_{name}", text, labels=["model"])
+            for model in self._models:
+                gauge.add_metric([model.name], of(model))
+            yield gauge
+        accepted = CounterMetricFamily(
+            "yolo_queue_model_jobs_accepted", "Jobs accepted for the model.", labels=["model"]
+        )
+        finished = CounterMetricFamily(
+            "yolo_queue_model_jobs_finished",
+            "Jobs of the model that reached a terminal state.",
+            labels=["model", "status"],
+        )
+        for model in self._models:
+            accepted.add_metric([model.name], model.stats.get("accepted", 0))
+            for status in _TERMINAL:
+                finished.add_metric([model.name, status], model.stats.get(f"jobs:{status}", 0))
+        yield from (accepted, finished)
+
+
 class RedisCollector(Collector):
     """Whether Redis answers this gateway, and how full it is."""
 
@@ -154,6 +203,7 @@ async def metrics(request: Request) -> Response:
         pass
     else:
         registry.register(QueueCollector(queue, services.settings))
+        registry.register(ModelsCollector(queue))
     registry.register(RedisCollector(memory, services.settings))
     text = generate_latest(registry) + generate_latest(services.request_metrics.registry)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

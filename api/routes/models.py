@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from api.auth import authenticate
 from api.problems import responses
+from api.routes.queue import ModelQueue
 from api.services import services_of
 from shared import errors
 from shared.job.queue_state import SHORT_VERSION, ModelState, QueueState
@@ -30,20 +31,13 @@ class Version(BaseModel):
     ready_processes: int
 
 
-class ServedModel(BaseModel):
+class ServedModel(ModelQueue):
     """`task` and `names` are those of the version that was announced last; null before one is."""
 
-    name: str = Field(examples=["codes"])
     default: bool = Field(description="Whether requests without `model` get it.")
     task: str | None
     names: dict[str, str] | None = _NAMES
     versions: list[Version]
-    ready_processes: int
-    depth: int = Field(description="Waiting jobs.")
-    in_flight: int = Field(description="Running jobs.")
-    backlog: int = Field(description="Waiting and running jobs: what workers are needed for.")
-    oldest_age_seconds: float = Field(description="How long the oldest waiting job has waited.")
-    drain_rate: float | None = Field(description="Measured jobs per second; null if unknown.")
 
 
 class Models(BaseModel):
@@ -118,14 +112,8 @@ def _served(model: ModelState, queue: QueueState, default: str) -> ServedModel:
             )
         )
     return ServedModel(
-        name=model.name,
+        **ModelQueue.of(model).model_dump(),
         default=model.name == default,
         **latest,
         versions=versions,
-        ready_processes=model.ready_processes,
-        depth=model.depth,
-        in_flight=model.in_flight,
-        backlog=model.depth + model.in_flight,
-        oldest_age_seconds=model.oldest_age_seconds,
-        drain_rate=round(model.drain_rate, 3) if model.drain_rate else None,
     )

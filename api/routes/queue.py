@@ -9,7 +9,7 @@ from api.auth import authenticate
 from api.problems import responses
 from api.services import services_of
 from shared import errors
-from shared.job.queue_state import SHORT_VERSION
+from shared.job.queue_state import SHORT_VERSION, ModelState
 
 router = APIRouter(tags=["service"])
 
@@ -25,6 +25,30 @@ class Worker(BaseModel):
     )
 
 
+class ModelQueue(BaseModel):
+    """One model's part of the queue."""
+
+    name: str = Field(examples=["codes"])
+    depth: int
+    in_flight: int
+    backlog: int
+    ready_processes: int
+    oldest_age_seconds: float
+    drain_rate: float | None
+
+    @classmethod
+    def of(cls, model: ModelState) -> ModelQueue:
+        return cls(
+            name=model.name,
+            depth=model.depth,
+            in_flight=model.in_flight,
+            backlog=model.depth + model.in_flight,
+            ready_processes=model.ready_processes,
+            oldest_age_seconds=model.oldest_age_seconds,
+            drain_rate=round(model.drain_rate, 3) if model.drain_rate else None,
+        )
+
+
 class Queue(BaseModel):
     depth: int = Field(description="Waiting jobs.")
     in_flight: int = Field(description="Running jobs.")
@@ -34,6 +58,7 @@ class Queue(BaseModel):
     drain_rate: float | None = Field(description="Measured jobs per second; null if unknown.")
     finished_total: int = Field(description="Jobs that have ended so far, in any state.")
     dead_letters: int
+    models: list[ModelQueue]
     workers: list[Worker]
 
 
@@ -54,6 +79,7 @@ async def get_queue(request: Request) -> Queue:
         drain_rate=round(state.drain_rate, 3) if state.drain_rate else None,
         finished_total=sum(n for name, n in state.stats.items() if name.startswith("jobs:")),
         dead_letters=state.dead_letters,
+        models=[ModelQueue.of(model) for model in state.models.values()],
         workers=[
             Worker(
                 name=name,

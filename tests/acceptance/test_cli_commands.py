@@ -121,7 +121,7 @@ def test_watch_once(stack: Stack) -> None:
     done = yolo_queue("watch", "--once", "--url", stack.url)
     assert done.returncode == 0, done.stderr
     assert "ready processes 2" in done.stdout
-    assert "demo.pt" in done.stdout
+    assert "demo" in done.stdout
 
 
 def test_doctor(stack: Stack) -> None:

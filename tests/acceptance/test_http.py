@@ -72,7 +72,7 @@ def test_the_job_object_from_queued_to_completed(client: httpx.Client) -> None:
         assert RFC3339.match(job[name]), job[name]
     assert "position" not in job
     assert "error" not in job
-    assert job["model"] == "demo.pt"
+    assert job["model"] == "demo"
     assert job["task"] == "detect"
     assert set(job["timings_ms"]) == {"queue", "decode", "infer", "draw", "total"}
     detection = job["detections"][0]
@@ -222,10 +222,14 @@ def test_detections_are_bit_identical_whatever_runs_beside_them(client: httpx.Cl
 
 def test_queue_health_ready_metrics_and_docs(client: httpx.Client) -> None:
     assert client.get("/health").json() == {"status": "ok"}
-    assert client.get("/ready").json() == {"status": "ready", "ready_processes": 2}
+    assert client.get("/ready").json() == {
+        "status": "ready",
+        "ready_processes": 2,
+        "models": {"demo": 2},
+    }
     queue = client.get("/queue").json()
     assert queue["ready_processes"] == 2
-    assert [worker["model"] for worker in queue["workers"]] == ["demo.pt"]
+    assert [list(worker["models"]) for worker in queue["workers"]] == [["demo"]]
     assert "# TYPE yolo_queue_jobs_accepted_total counter" in client.get("/metrics").text
     page = client.get("/docs").text
     for path in re.findall(r'(?:src|href)="([^"]+)"', page):

@@ -54,7 +54,7 @@ def test_metric_names_and_units(measured: Stack, client: httpx.Client) -> None:
                 # Nothing that is different for every job, client or process.
                 assert set(one.labels) <= {
                     *("le", "status", "code", "reason", "stage", "outcome"),
-                    *("method", "route", "model", "runtime", "background"),
+                    *("method", "route", "model", "version", "runtime", "background"),
                 }, one
 
 
@@ -122,7 +122,7 @@ def test_state_of_service_and_worker(measured: Stack) -> None:
         assert value(worker, f"yolo_queue_worker_{name}") == 2
     assert value(worker, "yolo_queue_worker_consuming") == 1
     (model,) = (dict(labels) for name, labels in worker if name == "yolo_queue_worker_model_info")
-    assert model["model"] == "demo.pt"
+    assert model["model"] == "demo"
     assert model["runtime"] in ("torch", "openvino")
 
 

@@ -61,7 +61,7 @@ def test_the_strip_and_the_model(tab: Tab, stack: Stack) -> None:
     expect(running).to_have_text("0")
     expect(workers).to_have_text(str(len(stack.workers)))
     expect(page.locator("#strip .lamp.idle")).to_have_count(2)
-    expect(page.locator("#model-name")).to_have_text("demo.pt detects 3 classes")
+    expect(page.locator("#model-name")).to_have_text("demo detects 3 classes")
     expect(page.locator("#model-classes li")).to_have_text(["qr_code", "barcode", "aruco_marker"])
     with held_workers(stack):
         add(page, MIXED, MIXED, MIXED)

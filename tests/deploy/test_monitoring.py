@@ -16,12 +16,13 @@ from prometheus_client import CollectorRegistry, Metric
 from api.background import BackgroundTasks
 from api.http_metrics import RequestMetrics
 from api.notifications import Notifier
-from api.routes.metrics import QueueCollector, RedisCollector
+from api.routes.metrics import ModelsCollector, QueueCollector, RedisCollector
 from api.upload_budget import UploadBudget
 from shared.job.gateway_store import GatewayStore
-from shared.job.queue_state import QueueState, RedisMemory
+from shared.job.queue_state import ModelState, QueueState, RedisMemory
 from shared.settings import Settings
 from tests.support.stack import ROOT
+from worker.model.runtimes import ServedModel
 from worker.process.metrics import Snapshot, WorkerCollector
 from worker.process.shared_memory import SharedMemory
 
@@ -78,10 +79,13 @@ def served() -> dict[str, set[str]]:
     requests.requests.labels("GET", "/", "200").inc()
     requests.problems.labels("internal").inc()
     requests.seconds.labels("GET", "/").observe(1)
-    snapshot = Snapshot(SharedMemory().counters(), {}, 0.0, "demo.pt", "torch")
+    model = ServedModel("demo", Path(), "torch", Path(), "9f86")
+    snapshot = Snapshot(SharedMemory().counters(), {}, 0.0, (model,))
+    state = QueueState(0, 0, None, {}, {}, 0, {"demo": ModelState.nobody("demo")})
     registries = [requests.registry]
     for collector in (
-        QueueCollector(QueueState(0, 0, 0.0, 0, None, {}, {}, 0), settings),
+        QueueCollector(state, settings),
+        ModelsCollector(state),
         RedisCollector(memory, settings),
         WorkerCollector(lambda: snapshot),
     ):

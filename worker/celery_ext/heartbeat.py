@@ -207,7 +207,7 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
         return {
             "processes": len(live),
             "loaded": loaded,
-            "ready": loaded if consuming else 0,
+            "ready": loaded if consuming and consumed else 0,
             "running": jobs,
             "consuming": consuming,
             "models": {name: models[name].version for name in consumed},

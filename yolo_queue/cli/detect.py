@@ -53,6 +53,9 @@ def detect(
     recursive: Annotated[
         bool, typer.Option(help="Also search the folders inside a folder.")
     ] = False,
+    model: Annotated[
+        str, typer.Option(help="Name of the model; the default model if there is none.")
+    ] = "",
     conf: Annotated[float | None, typer.Option(help="Minimum confidence, 0-1.")] = None,
     iou: Annotated[
         float | None, typer.Option(help="IoU above which overlapping boxes are merged, 0-1.")
@@ -104,7 +107,7 @@ def detect(
     except (NoImages, OSError) as error:
         raise fail(str(error)) from None
     options: dict[str, Any] = {"conf": conf, "iou": iou, "imgsz": imgsz, "max_det": max_det}
-    options |= {"annotate": save_images, "classes": chosen or None}
+    options |= {"annotate": save_images, "classes": chosen or None, "model": model or None}
     parameters = cast(Parameters, {name: v for name, v in options.items() if v is not None})
     sink = WRITERS[form or "json"](out) if out or form else None
     try:
@@ -129,9 +132,10 @@ async def _run(
     retry_seconds: float,
 ) -> list[Row]:
     rows = []
-    # Fail at once, without retries, if the service does not answer or the key is wrong.
+    # Fail at once, without retries, if the service does not answer, the key is wrong, or there is
+    # no such model.
     async with AsyncClient(url, api_key or None, retry_seconds=0) as probe:
-        await probe.queue()
+        await (probe.model(model) if (model := parameters.get("model", "")) else probe.queue())
     async with AsyncClient(url, api_key or None) as client:
         with _progress() as progress:
             bar = progress.add_task("detecting", total=len(files))
@@ -147,7 +151,7 @@ async def _run(
                 rows.append(Row(image, outcome.job, error))
                 progress.advance(bar)
         if sink:
-            sink.close(await _class_names(client))
+            sink.close(await _class_names(client, parameters.get("model", "")))
     return rows
 
 
@@ -166,9 +170,9 @@ async def _save(
     return None
 
 
-async def _class_names(client: AsyncClient) -> dict[int, str]:
+async def _class_names(client: AsyncClient, model: str) -> dict[int, str]:
     try:
-        return dict((await client.model()).names)
+        return dict((await client.model(model)).names)
     except ApiError:
         return {}
 

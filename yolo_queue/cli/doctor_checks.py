@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 
-from yolo_queue import ApiError, Client, NotAuthenticated, Unavailable
+from yolo_queue import ApiError, Client, ModelState, NotAuthenticated
 
 MAX_SKEW_SECONDS = 5.0
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -113,7 +113,7 @@ def _check_workers(client: Client) -> Iterator[Finding]:
         "workers",
         0 < ready == processes,
         f"{len(queue.workers)} workers, {ready} of {processes} processes ready",
-        "Some have not loaded their model or do not take jobs: see the worker's log."
+        "Some have not loaded their models or do not take jobs: see the worker's log."
         if processes
         else "Start `celery -A worker.app worker` with the gateway's REDIS_URL and YOLO_QUEUE.",
     )
@@ -126,17 +126,27 @@ def _check_workers(client: Client) -> Iterator[Finding]:
         "Jobs failed for good: in the server's checkout, `yolo-queue dead list` shows them and "
         "`yolo-queue dead retry ID` submits one again.",
     )
-    models = sorted({worker.model for worker in queue.workers})
-    if len(models) > 1:
-        advice = "Workers of one queue serve different models: give each model its own YOLO_QUEUE."
-        yield Finding("model", False, ", ".join(models), advice)
-        return
-    try:
-        served = client.model()
-    except Unavailable as error:
-        yield Finding("model", False, str(error), "Wait until a worker has loaded it; see its log.")
-    else:
-        yield Finding("model", True, f"{served.model}, {served.task}, {len(served.names)} classes")
+    for model in client.models():
+        yield _check_model(model)
+
+
+def _check_model(model: ModelState) -> Finding:
+    versions = ", ".join(
+        f"{version.short} in {version.ready_processes} processes ({', '.join(version.runtimes)})"
+        for version in model.versions
+        if version.workers
+    )
+    found = f"{model.task}, {len(model.names)} classes, {versions}"
+    if not versions:
+        found = f"no worker serves it; {model.depth} jobs wait for it"
+    return Finding(
+        f"model {model.model}",
+        # One that nothing waits for was taken away on purpose.
+        bool(versions) or not (model.depth or model.default),
+        found,
+        f"Start a worker with YOLO_MODELS={model.model}=WEIGHTS. If the name is wrong, set the "
+        "same DEFAULT_MODEL, YOLO_MODELS or YOLO_MODEL for gateway and workers.",
+    )
 
 
 def check_clock(name: str, skew_seconds: float) -> Finding:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import typer
 
-from yolo_queue.cli import detect, doctor, stress, watch
+from yolo_queue.cli import detect, doctor, models, stress, watch
 from yolo_queue.cli.service_options import fail
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.command("detect")(detect.detect)
 app.command("watch")(watch.watch)
+app.command("models")(models.models)
 app.command("doctor")(doctor.doctor)
 app.command("stress")(stress.stress)
 

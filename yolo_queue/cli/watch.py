@@ -79,11 +79,22 @@ def view(state: QueueState, depths: deque[int], url: str) -> RenderableType:
         "" if state.finished_total is None else f"finished {state.finished_total}",
         "",
     )
-    workers = Table("worker", "model", "processes", "ready", "running")
+    models = Table("model", "waiting", "in flight", "oldest", "ready", "rate")
+    for model in state.models:
+        rate = "unknown" if model.drain_rate is None else f"{model.drain_rate:.1f} jobs/s"
+        models.add_row(
+            escape(model.model),
+            str(model.depth),
+            str(model.in_flight),
+            f"{model.oldest_age_seconds:.1f} s",
+            _coloured(model.ready_processes, bad=model.ready_processes == 0),
+            rate,
+        )
+    workers = Table("worker", "models", "processes", "ready", "running")
     for worker in state.workers:
         workers.add_row(
             escape(worker.name),
-            escape(worker.model),
+            escape(", ".join(worker.models)),
             str(worker.processes),
             _coloured(worker.ready, bad=worker.ready < worker.processes),
             str(worker.running),
@@ -91,6 +102,8 @@ def view(state: QueueState, depths: deque[int], url: str) -> RenderableType:
     if not state.workers:
         workers.add_row("[red]no worker[/red]", "", "", "", "")
     parts: list[RenderableType] = [facts, workers]
+    if len(state.models) > 1:
+        parts.insert(1, models)
     if len(depths) > 1:
         parts.insert(1, Text("waiting " + sparkline(depths), style="cyan"))
     return Group(*parts)

@@ -98,9 +98,14 @@ class AsyncClient:
     async def queue(self) -> QueueState:
         return await self._run(self._requests.queue())
 
-    async def model(self) -> ModelState:
-        """The model that is served. Raises `Unavailable` while no worker is ready."""
-        return await self._run(self._requests.model())
+    async def model(self, name: str = "") -> ModelState:
+        """A model, or the default model. Raises `ModelNotFound`, and `Unavailable` if no worker has
+        loaded the default model yet."""
+        return await self._run(self._requests.model(name))
+
+    async def models(self) -> list[ModelState]:
+        """All models that workers serve or have served lately."""
+        return await self._run(self._requests.models())
 
     async def _predict(
         self,

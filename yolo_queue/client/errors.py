@@ -50,6 +50,10 @@ class JobNotFound(ApiError):
     """404: the job never existed, has expired, or belongs to another key."""
 
 
+class ModelNotFound(ApiError):
+    """404: no worker has announced a model of this name. The message names those there are."""
+
+
 class JobAlreadyFinished(ApiError):
     """409: the job has ended and cannot be cancelled."""
 
@@ -92,6 +96,7 @@ class JobFailed(ApiError):
 
 _BY_CODE: dict[str, type[ApiError]] = {
     "job_not_found": JobNotFound,
+    "model_not_found": ModelNotFound,
     "job_already_finished": JobAlreadyFinished,
     "job_not_completed": JobNotFinished,
 }

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -52,6 +53,8 @@ Flow = Generator[Call | Pause, Any, T]
 class Parameters(TypedDict, total=False):
     """Options of a prediction, named as in Ultralytics; defaults of the service in brackets."""
 
+    model: str
+    """Name of the model (the service's default model)."""
     conf: float
     """Minimum confidence of a detection, 0-1 (0.25)."""
     iou: float
@@ -149,8 +152,13 @@ class Requests:
     def queue(self) -> Flow[QueueState]:
         return QueueState.from_json((yield from self._json(Call("GET", "/queue"))))
 
-    def model(self) -> Flow[ModelState]:
-        return ModelState.from_json((yield from self._json(Call("GET", "/model"))))
+    def model(self, name: str) -> Flow[ModelState]:
+        path = f"/models/{quote(name, safe='')}" if name else "/model"
+        return ModelState.from_json((yield from self._json(Call("GET", path))))
+
+    def models(self) -> Flow[list[ModelState]]:
+        answer = yield from self._json(Call("GET", "/models"))
+        return [ModelState.from_json(model) for model in answer["models"]]
 
     def _json(self, call: Call, retry_seconds: float | None = None) -> Flow[dict[str, Any]]:
         answer = yield from self._send(call, retry_seconds)

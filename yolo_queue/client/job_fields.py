@@ -146,7 +146,13 @@ class JobFields:
 
     @property
     def model(self) -> str:
-        return str(self._result("model"))
+        """Name of the model that it is for."""
+        return str(self.data["model"])
+
+    @property
+    def model_version(self) -> str:
+        """SHA-256 of the weights that made the result. Raises like `detections`."""
+        return str(self._result("model_version"))
 
     @property
     def image(self) -> bytes:

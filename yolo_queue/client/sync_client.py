@@ -117,9 +117,14 @@ class Client:
     def queue(self) -> QueueState:
         return self._run(self._requests.queue())
 
-    def model(self) -> ModelState:
-        """The model that is served. Raises `Unavailable` while no worker is ready."""
-        return self._run(self._requests.model())
+    def model(self, name: str = "") -> ModelState:
+        """A model, or the default model. Raises `ModelNotFound`, and `Unavailable` if no worker has
+        loaded the default model yet."""
+        return self._run(self._requests.model(name))
+
+    def models(self) -> list[ModelState]:
+        """All models that workers serve or have served lately."""
+        return self._run(self._requests.models())
 
     def _predict(
         self,

@@ -38,13 +38,14 @@ export async function readJson(path, options) {
 }
 
 /** Submit one image; returns the job. XMLHttpRequest, since fetch() reports no upload progress. */
-export async function submit(file, { conf, idempotencyKey, signal, onProgress }) {
+export async function submit(file, { model, conf, idempotencyKey, signal, onProgress }) {
   const form = new FormData();
   form.append("file", file, file.name || "image");
+  const query = new URLSearchParams({ ...(model && { model }), conf });
   for (;;) {
     const key = await keys.ready();
     const headers = { "Idempotency-Key": idempotencyKey, ...keyHeader(key) };
-    const answer = await post(`/predict/?conf=${conf}`, form, headers, signal, onProgress);
+    const answer = await post(`/predict/?${query}`, form, headers, signal, onProgress);
     if (answer.status === 200 || answer.status === 201) return JSON.parse(answer.responseText);
     const retryAfter = answer.getResponseHeader("Retry-After");
     const problem = problemOf(answer.status, answer.responseText, retryAfter);

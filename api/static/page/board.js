@@ -12,6 +12,7 @@ export class Board {
   constructor() {
     this.cards = []; // in the order they stand on the page, the latest batch first
     this.maxBytes = Infinity;
+    this.model = ""; // for what is added from now on; empty: the default
     this.uploads = new Uploads();
     this.watch = new Watch({
       onJob: (job) => this.cardOf(job.task_id)?.showJob(job),
@@ -38,7 +39,7 @@ export class Board {
     const isFirst = this.cards.length === 0;
     const cards = [...files].map((file) => {
       const name = file.name || "pasted image";
-      return new Card({ name, file, threshold: this.threshold }, this.handlers);
+      return new Card({ name, file, model: this.model, threshold: this.threshold }, this.handlers);
     });
     this.cards.unshift(...cards);
     byId("cards").prepend(...cards.map((card) => card.element));

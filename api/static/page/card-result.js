@@ -49,7 +49,7 @@ export class CardResult {
     return el(
       "div", { className: "buttons actions" },
       action("Copy as curl", "The command that does the same",
-        () => copy(curlCommand(this.name, this.threshold)), "Copied"),
+        () => copy(curlCommand(this.name, this.threshold, this.job.model)), "Copied"),
       action("Save picture", "With the boxes that are shown",
         async () => save(await this.picture.save(), `${stem}-detections.jpg`), "Saved"),
       action("Save JSON", "The job with the detections that are shown",

@@ -28,10 +28,10 @@ const PENDING = new Set(["waiting", "uploading", "retrying", "queued", "processi
 let numbered = 0;
 
 export class Card {
-  /** `file` is null after a reload. The handlers: onAccepted, onChange, onRemove, onRetry, with the
-   * card. */
-  constructor({ name, file = null, taskId = "", threshold }, handlers) {
-    Object.assign(this, { name, file, taskId, threshold, handlers });
+  /** `file` is null after a reload; `model` is "" for the default. The handlers: onAccepted,
+   * onChange, onRemove, onRetry, with the card. */
+  constructor({ name, file = null, model = "", taskId = "", threshold }, handlers) {
+    Object.assign(this, { name, file, model, taskId, threshold, handlers });
     this.aborter = new AbortController();
     this.picture = new Picture(file, { onPoint: (index) => this.result?.highlight(index) });
     this.build();

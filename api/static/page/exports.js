@@ -3,14 +3,15 @@
 import { el } from "./elements.js";
 import { keys } from "./keys.js";
 
-/** The same request as the page's, answered with the finished detections. */
-export function curlCommand(fileName, conf) {
+/** The same request as the page's, answered with the finished detections. No model: the default. */
+export function curlCommand(fileName, conf, model = "") {
+  const which = model && `model=${model}&`;
   return [
     "curl",
     ...(keys.needed ? ['-H "X-API-Key: $API_KEY"'] : []), // never the key itself
     "-H 'Prefer: wait=20'",
     `-F ${quoted(`file=@${fileName}`)}`,
-    quoted(`${location.origin}/predict/?conf=${conf}&annotate=false`),
+    quoted(`${location.origin}/predict/?${which}conf=${conf}&annotate=false`),
   ].join(" ");
 }
 

@@ -6,7 +6,7 @@ import { copy, curlCommand, withAnswer } from "./exports.js";
 import { megabytes, seconds } from "./format.js";
 import { installIntake } from "./intake.js";
 import { installKeyDialog, keys } from "./keys.js";
-import { showModel } from "./model.js";
+import { ModelPanel } from "./model.js";
 import { QueueStrip } from "./queue-strip.js";
 import { showSamples } from "./samples.js";
 
@@ -29,5 +29,9 @@ byId("copy-command").addEventListener("click", ({ target }) =>
   withAnswer(target, () => copy(byId("command").textContent), "Copied"),
 );
 board.resume();
-new QueueStrip();
-showModel((names) => showSamples(config.samples, names, (files) => board.add(files)));
+const panel = new ModelPanel((model) => {
+  board.model = model.default ? "" : model.name;
+  byId("command").textContent = curlCommand("bus.jpg", 0.25, board.model);
+  showSamples(config.samples, Object.values(model.names), (files) => board.add(files));
+});
+new QueueStrip((queue) => panel.compare(queue.models.map(({ name }) => name)));

@@ -1,9 +1,10 @@
-/** Shows which model is served, and its classes. */
+/** Shows the models that are served and their classes, and lets one be chosen. */
 
 import { readJson } from "./api.js";
 import { colourOf } from "./colours.js";
 import { byId, el } from "./elements.js";
 import { count } from "./format.js";
+import { storedModel, storeModel } from "./session.js";
 
 const ASK_AGAIN_MS = 3000;
 const SHOWN_AT_ONCE = 12;
@@ -12,24 +13,59 @@ const DOES = {
   classify: "sorts images into",
 };
 
-/** Ask until a worker has loaded its model; `onModel` gets the class names. */
-export async function showModel(onModel) {
-  for (;;) {
+export class ModelPanel {
+  /** `onChoice` gets the chosen model, as /models has it. */
+  constructor(onChoice) {
+    this.onChoice = onChoice;
+    this.models = []; // those that a worker has loaded
+    this.chosen = null;
+    const select = byId("model-select");
+    select.addEventListener("change", () => {
+      storeModel(select.value);
+      this.choose(select.value);
+    });
+    this.ask();
+  }
+
+  /** Ask until a worker has loaded a model: they load for some seconds after a start. */
+  async ask() {
     try {
-      const model = await readJson("/model");
-      show(model);
-      return onModel(Object.values(model.names));
+      const { models } = await readJson("/models");
+      this.models = models.filter(({ task }) => task);
     } catch {
-      // 503: no worker has reported. Models load for some seconds after a start.
-      await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
+      // Redis is away; the strip says so.
     }
+    if (this.models.length) this.show();
+    else setTimeout(() => this.ask(), ASK_AGAIN_MS);
+  }
+
+  /** Ask again if the queue has other models than are offered here. */
+  compare(names) {
+    const known = this.models.map(({ name }) => name);
+    if (known.length && names.join() !== known.join()) this.ask();
+  }
+
+  show() {
+    const select = byId("model-select");
+    select.replaceChildren(...this.models.map(({ name }) => el("option", { value: name, textContent: name })));
+    byId("model-choice").hidden = this.models.length < 2;
+    this.choose(this.chosen?.name ?? storedModel());
+  }
+
+  choose(name) {
+    const before = this.chosen;
+    this.chosen = this.models.find((model) => model.name === name)
+      ?? this.models.find((model) => model.default) ?? this.models[0];
+    byId("model-select").value = this.chosen.name;
+    describe(this.chosen);
+    if (this.chosen.name !== before?.name) this.onChoice(this.chosen);
   }
 }
 
-function show({ model, task, names }) {
+function describe({ name, task, names }) {
   const classes = Object.entries(names);
   byId("model-name").replaceChildren(
-    el("strong", { textContent: model }),
+    el("strong", { textContent: name }),
     ` ${DOES[task] ?? "knows"} ${count(classes.length, "class", "classes")}`,
   );
   const chips = (some) => el("ul", { className: "chips", role: "list" }, ...some.map(chipOf));

@@ -29,7 +29,9 @@ class Figure {
 }
 
 export class QueueStrip {
-  constructor() {
+  /** `onQueue` gets each answer of /queue. */
+  constructor(onQueue) {
+    this.onQueue = onQueue;
     this.waiting = new Figure("Waiting");
     this.running = new Figure("In progress");
     this.throughput = new Figure("Throughput");
@@ -49,7 +51,9 @@ export class QueueStrip {
     if (document.hidden || this.asking) return;
     this.asking = true;
     try {
-      this.show(await readJson("/queue"));
+      const queue = await readJson("/queue");
+      this.show(queue);
+      this.onQueue(queue);
       byId("strip-problem").hidden = true;
     } catch (error) {
       byId("strip-problem").textContent = `${error.message} The figures are from before.`;

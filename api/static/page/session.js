@@ -1,7 +1,8 @@
-/** Keeps in sessionStorage what survives a reload: the jobs of this tab and the slider. */
+/** Keeps in sessionStorage what survives a reload: the jobs of this tab, the slider and the model. */
 
 const JOBS = "yolo-queue.jobs";
 const CONFIDENCE = "yolo-queue.confidence";
+const MODEL = "yolo-queue.model";
 
 /** `[{taskId, name}]`, in the order of the cards. */
 export function storedJobs() {
@@ -22,4 +23,12 @@ export function storedConfidence(fallback) {
 
 export function storeConfidence(value) {
   sessionStorage.setItem(CONFIDENCE, String(value));
+}
+
+export function storedModel() {
+  return sessionStorage.getItem(MODEL);
+}
+
+export function storeModel(name) {
+  sessionStorage.setItem(MODEL, name);
 }

@@ -39,7 +39,7 @@ export class Uploads {
       try {
         card.showUploading(0);
         const onProgress = (fraction) => card.showUploading(fraction);
-        const options = { conf: LEAST_CONFIDENCE, idempotencyKey, signal, onProgress };
+        const options = { model: card.model, conf: LEAST_CONFIDENCE, idempotencyKey, signal, onProgress };
         return card.accept(await submit(file, options));
       } catch (error) {
         if (signal.aborted) return;
