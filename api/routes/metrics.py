@@ -130,7 +130,8 @@ class ModelsCollector(Collector):
     """Each model's part of the queue. There are as many as workers announce, and no client can add
     one."""
 
-    def __init__(self, state: QueueState) -> None:
+    def __init__(self, state: QueueState, settings: Settings) -> None:
+        self._state, self._settings = state, settings
         self._models = state.models.values()
 
     def collect(self) -> Iterable[Metric]:
@@ -139,6 +140,7 @@ class ModelsCollector(Collector):
             for model in self._models:
                 gauge.add_metric([model.name], of(model))
             yield gauge
+        yield from self._limits()
         accepted = CounterMetricFamily(
             "yolo_queue_model_jobs_accepted", "Jobs accepted for the model.", labels=["model"]
         )
@@ -152,6 +154,24 @@ class ModelsCollector(Collector):
             for status in _TERMINAL:
                 finished.add_metric([model.name, status], model.stats.get(f"jobs:{status}", 0))
         yield from (accepted, finished)
+
+    def _limits(self) -> Iterable[Metric]:
+        state, settings = self._state, self._settings
+        jobs = GaugeMetricFamily(
+            "yolo_queue_model_jobs_waiting_limit",
+            "Waiting jobs of the model above which the gateway refuses new ones.",
+            labels=["model"],
+        )
+        size = GaugeMetricFamily(
+            "yolo_queue_model_waiting_limit_bytes",
+            "Waiting bytes of the model above which the gateway refuses new jobs.",
+            labels=["model"],
+        )
+        for model in self._models:
+            max_jobs, max_bytes = state.limits_of(model.name, settings)
+            jobs.add_metric([model.name], max_jobs)
+            size.add_metric([model.name], max_bytes)
+        yield from (jobs, size)
 
 
 class RedisCollector(Collector):
@@ -203,7 +223,7 @@ async def metrics(request: Request) -> Response:
         pass
     else:
         registry.register(QueueCollector(queue, services.settings))
-        registry.register(ModelsCollector(queue))
+        registry.register(ModelsCollector(queue, services.settings))
     registry.register(RedisCollector(memory, services.settings))
     text = generate_latest(registry) + generate_latest(services.request_metrics.registry)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -20,9 +20,9 @@ from shared.job.celery_result import result_of
 from shared.job.keys import Keys, result_key
 from shared.job.message import first_message
 from shared.job.queue_state import (
+    ModelState,
     QueueState,
     RedisMemory,
-    limit_of_model,
     per_second,
     queue_full,
 )
@@ -86,13 +86,10 @@ class GatewayStore:
                 self._queue_seen_at = now
             model = self.model_name(model, queue)
             await self._check_memory(size)
-        settings, state = self._settings, queue.models.get(model)
-        depth, its_bytes = (state.depth, state.queued_bytes) if state else (0, 0)
-        number = len(queue.models.keys() | {model})
-        jobs = limit_of_model(settings.max_queue_jobs, queue.depth - depth, number)
-        room = limit_of_model(settings.max_queue_bytes, queue.queued_bytes - its_bytes, number)
-        if depth + 1 > jobs or its_bytes + size > room:
-            raise queue_full(depth, state.drain_rate if state else None)
+        state = queue.models.get(model) or ModelState.nobody(model)
+        max_jobs, max_bytes = queue.limits_of(model, self._settings)
+        if state.depth + 1 > max_jobs or state.queued_bytes + size > max_bytes:
+            raise queue_full(state.depth, state.drain_rate)
         return model
 
     async def _check_memory(self, size: int) -> None:

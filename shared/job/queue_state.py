@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import QueueFull
+from shared.settings import Settings
 
 SHORT_VERSION = 12
 """Digits of a version that are enough to tell it from others."""
@@ -104,6 +105,15 @@ class QueueState:
     def queued_bytes(self) -> int:
         return self.stats.get("queued_bytes", 0)
 
+    def limits_of(self, model: str, settings: Settings) -> tuple[float, float]:
+        """How many jobs and bytes of a model may wait; as in common.lua, which decides."""
+        state = self.models.get(model) or ModelState.nobody(model)
+        share = 0.75 if self.models.keys() - {model} else 1.0
+        return (
+            share * (settings.max_queue_jobs - (self.depth - state.depth)),
+            share * (settings.max_queue_bytes - (self.queued_bytes - state.queued_bytes)),
+        )
+
     @classmethod
     def from_reply(cls, reply: Sequence[Any]) -> QueueState:
         """From what queue.lua returns."""
@@ -136,11 +146,6 @@ class RedisMemory:
 def per_second(interval_us: float) -> float | None:
     """A rate from the microseconds between two jobs; None if the interval is not known (0)."""
     return 1e6 / interval_us if interval_us > 0 else None
-
-
-def limit_of_model(bound: int, used_by_others: int, number_of_models: int) -> float:
-    """How much of a bound one model may use; as in common.lua, which decides."""
-    return (bound - used_by_others) * (0.75 if number_of_models > 1 else 1)
 
 
 def queue_full(depth: int, drain_rate: float | None) -> QueueFull:

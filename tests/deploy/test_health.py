@@ -16,7 +16,8 @@ from shared.settings import Settings
 from tests.support.stack import Stack, free_port
 from worker.health import STALE_SECONDS, Report, Unhealthy, check, is_own, judge
 
-WORKING = {"processes": 2, "loaded": 2, "ready": 2, "running": 0, "consuming": True, "model": "m"}
+WORKING = {"processes": 2, "loaded": 2, "ready": 2, "running": 0, "consuming": True}
+WORKING |= {"models": {"m": "9f86"}, "runtimes": {"m": "torch"}}
 HERE = f"celery@{socket.gethostname()}/{os.getpid()}"
 
 

@@ -85,7 +85,7 @@ def served() -> dict[str, set[str]]:
     registries = [requests.registry]
     for collector in (
         QueueCollector(state, settings),
-        ModelsCollector(state),
+        ModelsCollector(state, settings),
         RedisCollector(memory, settings),
         WorkerCollector(lambda: snapshot),
     ):
