@@ -34,7 +34,6 @@ class Version(BaseModel):
 class ServedModel(ModelQueue):
     """`task` and `names` are those of the version that was announced last; null before one is."""
 
-    default: bool = Field(description="Whether requests without `model` get it.")
     task: str | None
     names: dict[str, str] | None = _NAMES
     versions: list[Version]
@@ -72,8 +71,7 @@ async def get_models(request: Request) -> Models:
 async def get_model(request: Request, name: str) -> ServedModel:
     store = services_of(request).store
     queue = await store.queue(descriptions=True)
-    known = store.model_name(name, queue)
-    state = queue.models.get(known) or ModelState.nobody(known)
+    state = queue.models[store.model_name(name, queue)]
     return _served(state, queue, store.default_model(queue))
 
 
@@ -86,8 +84,8 @@ async def get_model(request: Request, name: str) -> ServedModel:
 async def get_default_model(request: Request) -> Description:
     store = services_of(request).store
     queue = await store.queue(descriptions=True)
-    model = queue.models.get(store.default_model(queue))
-    if model is None or not model.versions:
+    model = queue.models[store.default_model(queue)]
+    if not model.versions:
         raise errors.NoWorkerReady("No worker has loaded its model yet.", retry_after_seconds=5)
     return Description(model=model.name, **model.versions[0].description)
 
@@ -112,8 +110,7 @@ def _served(model: ModelState, queue: QueueState, default: str) -> ServedModel:
             )
         )
     return ServedModel(
-        **ModelQueue.of(model).model_dump(),
-        default=model.name == default,
+        **ModelQueue.of(model, default).model_dump(),
         **latest,
         versions=versions,
     )

@@ -29,6 +29,7 @@ class ModelQueue(BaseModel):
     """One model's part of the queue."""
 
     name: str = Field(examples=["codes"])
+    default: bool = Field(description="Whether requests without `model` get it.")
     depth: int
     in_flight: int
     backlog: int
@@ -37,9 +38,11 @@ class ModelQueue(BaseModel):
     drain_rate: float | None
 
     @classmethod
-    def of(cls, model: ModelState) -> ModelQueue:
+    def of(cls, model: ModelState, default: str) -> ModelQueue:
+        """`default`: the name of the default model."""
         return cls(
             name=model.name,
+            default=model.name == default,
             depth=model.depth,
             in_flight=model.in_flight,
             backlog=model.depth + model.in_flight,
@@ -69,7 +72,9 @@ class Queue(BaseModel):
     responses=responses(errors.NotAuthenticated, errors.StoreUnavailable),
 )
 async def get_queue(request: Request) -> Queue:
-    state = await services_of(request).store.queue()
+    store = services_of(request).store
+    state = await store.queue()
+    default = store.default_model(state)
     return Queue(
         depth=state.depth,
         in_flight=state.in_flight,
@@ -79,7 +84,7 @@ async def get_queue(request: Request) -> Queue:
         drain_rate=round(state.drain_rate, 3) if state.drain_rate else None,
         finished_total=sum(n for name, n in state.stats.items() if name.startswith("jobs:")),
         dead_letters=state.dead_letters,
-        models=[ModelQueue.of(model) for model in state.models.values()],
+        models=[ModelQueue.of(model, default) for model in state.models.values()],
         workers=[
             Worker(
                 name=name,

@@ -242,7 +242,12 @@ class GatewayStore:
         """`descriptions`: also what workers said of the versions of their models."""
         async with self._visit():
             reply = await self._lua.run("queue", descriptions=descriptions)
-        return QueueState.from_reply(reply)
+        state = QueueState.from_reply(reply)
+        # Those of the settings are there before the first worker is.
+        named = self._settings.models if self._settings.yolo_models else ()
+        for name in (self.default_model(state), *named):
+            state.models.setdefault(name, ModelState.nobody(name))
+        return state
 
     def default_model(self, queue: QueueState) -> str:
         """The model of requests that name none: what the settings say, whether a worker serves it
@@ -257,12 +262,11 @@ class GatewayStore:
 
     def model_name(self, name: str, queue: QueueState) -> str:
         """The model that a request means, which may name none. Raises `ModelNotFound`."""
-        default = self.default_model(queue)
-        if not name or name == default or name in queue.models:
-            return name or default
-        there = ", ".join(queue.models)
-        there = f"There are: {there}." if there else "No worker has announced one yet."
-        raise ModelNotFound(f"There is no model {name!r}. {there}")
+        name = name or self.default_model(queue)
+        if name not in queue.models:
+            there = ", ".join(queue.models)
+            raise ModelNotFound(f"There is no model {name!r}. There are: {there}.")
+        return name
 
 
 def _record(flat: list[bytes]) -> JobRecord:

@@ -31,7 +31,7 @@ class ModelVersion:
 @dataclass(frozen=True, slots=True)
 class ModelState:
     """One model's part of the queue; fields as in `QueueState`. `versions`: those that workers have
-    described, the latest one first; none if no worker has come yet."""
+    described, the latest one first; none if no worker has loaded it yet."""
 
     name: str
     depth: int
@@ -48,7 +48,7 @@ class ModelState:
 
     @classmethod
     def nobody(cls, name: str) -> ModelState:
-        """Of a model that no worker and no job has named yet."""
+        """Of a model that only the gateway's settings name."""
         return cls(name, 0, 0, 0.0, 0, None, {}, ())
 
     @classmethod
@@ -108,7 +108,8 @@ class QueueState:
     def limits_of(self, model: str, settings: Settings) -> tuple[float, float]:
         """How many jobs and bytes of a model may wait; as in common.lua, which decides."""
         state = self.models.get(model) or ModelState.nobody(model)
-        share = 0.75 if self.models.keys() - {model} else 1.0
+        others = [other for other in self.models.values() if other.name != model]
+        share = 0.75 if any(other.stats for other in others) else 1.0
         return (
             share * (settings.max_queue_jobs - (self.depth - state.depth)),
             share * (settings.max_queue_bytes - (self.queued_bytes - state.queued_bytes)),

@@ -20,7 +20,9 @@ from tests.support.machine import PATH, missing
 from tests.support.stack import ROOT
 
 MANIFESTS = ROOT / "deploy" / "kubernetes"
-OVERLAYS = ("cpu", "cpu-external-redis", "gpu", "second-model")
+OVERLAYS = ("cpu", "cpu-external-redis", "gpu")
+SECOND_MODEL = "second-model"
+"""Workers alone, beside one of the others."""
 WORKLOADS = ("Deployment", "StatefulSet")
 
 Object = dict[str, Any]

@@ -29,6 +29,7 @@ export class ModelPanel {
 
   /** Ask until a worker has loaded a model: they load for some seconds after a start. */
   async ask() {
+    clearTimeout(this.timer);
     try {
       const { models } = await readJson("/models");
       this.models = models.filter(({ task }) => task);
@@ -36,13 +37,14 @@ export class ModelPanel {
       // Redis is away; the strip says so.
     }
     if (this.models.length) this.show();
-    else setTimeout(() => this.ask(), ASK_AGAIN_MS);
+    else this.timer = setTimeout(() => this.ask(), ASK_AGAIN_MS);
   }
 
-  /** Ask again if the queue has other models than are offered here. */
-  compare(names) {
-    const known = this.models.map(({ name }) => name);
-    if (known.length && names.join() !== known.join()) this.ask();
+  /** Ask again if /queue has other models than before, or somebody has begun to serve one. */
+  compare(models) {
+    const seen = models.map(({ name, ready_processes: ready }) => `${name} ${ready > 0}`).join();
+    if (this.seen && seen !== this.seen) this.ask();
+    this.seen = seen;
   }
 
   show() {

@@ -12,7 +12,15 @@ import pytest
 
 from api.app import create_app
 from shared.settings import Settings
-from tests.support.kubernetes import MANIFESTS, OVERLAYS, Object, Rendered, make_secrets, render
+from tests.support.kubernetes import (
+    MANIFESTS,
+    OVERLAYS,
+    SECOND_MODEL,
+    Object,
+    Rendered,
+    make_secrets,
+    render,
+)
 
 EVERYTHING = "everything"
 """An overlay made for the tests: that of the CPU with every optional component."""
@@ -30,7 +38,7 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the manifests in which every overlay has its secrets; one overlay is added."""
     copy = tmp_path_factory.mktemp("kubernetes") / "kubernetes"
     shutil.copytree(MANIFESTS, copy, ignore=shutil.ignore_patterns("secret.env"))
-    for overlay in OVERLAYS:
+    for overlay in (*OVERLAYS, SECOND_MODEL):
         url = ["rediss://user:word@redis.example.com:6380/0"] if "external" in overlay else []
         make_secrets(copy, overlay, *url)
     shutil.copytree(copy / "overlays" / "cpu", copy / "overlays" / EVERYTHING)
@@ -43,7 +51,10 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def rendered(manifests: Path) -> Rendered:
-    return {name: render(manifests / "overlays" / name) for name in (*OVERLAYS, EVERYTHING)}
+    return {
+        name: render(manifests / "overlays" / name)
+        for name in (*OVERLAYS, SECOND_MODEL, EVERYTHING)
+    }
 
 
 @pytest.fixture(params=(*OVERLAYS, EVERYTHING))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -10,6 +13,7 @@ import redis
 from shared.settings import Settings
 from tests.deploy.kubernetes.conftest import Gateway
 from tests.support.kubernetes import (
+    SECOND_MODEL,
     Object,
     Rendered,
     component,
@@ -43,9 +47,32 @@ def test_workers_go_to_zero_but_not_because_the_gateway_is_silent(
     # What stays must be worked out from an average: 1 target a replica.
     assert all(trigger["metricType"] == "AverageValue" for trigger in spec["triggers"])
     assert [t["metadata"]["valueLocation"] for t in spec["triggers"]] == [
-        "backlog",
-        "oldest_age_seconds",
+        "models.#(default==true).backlog",
+        "models.#(default==true).oldest_age_seconds",
     ]
+
+
+def test_a_second_models_workers_follow_its_own_jobs(rendered: Rendered) -> None:
+    """And one is left, for a model that nobody serves is forgotten after a while."""
+    (scaled,) = of_kind(rendered[SECOND_MODEL], "ScaledObject")
+    (first,) = of_kind(rendered["cpu"], "ScaledObject")
+    assert scaled["spec"]["minReplicaCount"] == 1
+    assert scaled["spec"]["scaleTargetRef"]["name"] == "yolo-queue-worker-plates"
+    for trigger, other in zip(scaled["spec"]["triggers"], first["spec"]["triggers"], strict=True):
+        asked, there = trigger["metadata"], other["metadata"]
+        assert asked["url"] == there["url"], "the gateway of the other overlay"
+        assert asked["valueLocation"] == there["valueLocation"].replace(
+            "default==true", 'name=="plates"'
+        )
+
+
+def value_at(answer: dict[str, Any], location: str) -> float:
+    """What KEDA's GJSON finds at `models.#(KEY==VALUE).FIELD`."""
+    found = re.fullmatch(r"models\.#\((\w+)==(.+)\)\.(\w+)", location)
+    assert found
+    key, value, field = found.groups()
+    (number,) = (one[field] for one in answer["models"] if one[key] == json.loads(value))
+    return float(number)
 
 
 def test_the_scaler_asks_the_gateway(objects: list[Object]) -> None:
@@ -91,4 +118,4 @@ async def test_the_gateway_answers_the_scaler(
         assert asked["authMode"] == "apiKey"
         assert (asked["method"], asked["keyParamName"]) == ("header", "X-API-Key")
         # An empty queue is 0, so that KEDA takes the last worker away.
-        assert answer.json()[asked["valueLocation"]] == 0
+        assert value_at(answer.json(), asked["valueLocation"]) == 0

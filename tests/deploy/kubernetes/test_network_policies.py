@@ -51,13 +51,12 @@ def test_who_reaches_whom(rendered: Rendered, overlay: str) -> None:
         and not (source in outside and target in outside)
         and reaches(policies, one, other, port)
     }
-    clients = {"api", "worker", "flower", "api-plates", "worker-plates"}
-    gateways = {"api", "api-plates"}
+    clients = {"api", "worker", "flower", "worker-plates"}
     assert found == {
         *((client, "redis", 6379) for client in clients),
         *((pod, "dns", 53) for pod in pods),
-        *((gateway, "internet", port) for gateway in gateways for port in (80, 443)),
-        *((source, gateway, 8000) for source in outside for gateway in gateways),
+        *(("api", "internet", port) for port in (80, 443)),
+        *((source, "api", 8000) for source in outside),
         *(("monitoring", worker, 9100) for worker in ("worker", "worker-plates")),
     }
 

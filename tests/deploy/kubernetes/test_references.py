@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+from shared.settings import Settings
 from tests.support.kubernetes import (
     Object,
     Rendered,
@@ -105,8 +106,8 @@ def test_ports_match(objects: list[Object]) -> None:
                 assert {one["port"] for one in monitor["spec"]["podMetricsEndpoints"]} <= set(ports)
 
 
-def test_two_models_do_not_share_anything(rendered: Rendered) -> None:
-    """The gateway of one must not answer for the other, nor scale its workers."""
+def test_two_models_share_a_gateway_and_nothing_else(rendered: Rendered) -> None:
+    """What is one model's must not select the other's pods, nor scale its workers."""
     both = [*rendered["everything"], *rendered["second-model"]]
     keys = [(one["kind"], one["metadata"]["name"]) for one in both]
     assert len(keys) == len(set(keys))
@@ -119,9 +120,18 @@ def test_two_models_do_not_share_anything(rendered: Rendered) -> None:
         if one["kind"] == "Service":
             selector = {"matchLabels": selector}
         assert len([w for w in every if selects(selector, pod_labels(w))]) == 1
-    queues = {
-        environment(both, pod_spec(one)["containers"][0])["YOLO_QUEUE"]
+    environments = {
+        one["metadata"]["name"]: environment(both, pod_spec(one)["containers"][0])
         for one in every
         if pod_labels(one)["app.kubernetes.io/component"] in ("api", "worker")
     }
-    assert queues == {"yolo", "plates"}
+    assert environments.keys() == {
+        "yolo-queue-api",
+        "yolo-queue-worker",
+        "yolo-queue-worker-plates",
+    }
+    assert {one["YOLO_QUEUE"] for one in environments.values()} == {"yolo"}
+    first, second = environments["yolo-queue-worker"], environments["yolo-queue-worker-plates"]
+    (name,) = Settings(yolo_model=first["YOLO_MODEL"]).models
+    assert second["DEFAULT_MODEL"] == name, "also for inline tasks"
+    assert [*Settings(yolo_models=second["YOLO_MODELS"]).models] == ["plates"]
