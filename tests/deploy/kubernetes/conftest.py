@@ -57,6 +57,12 @@ def rendered(manifests: Path) -> Rendered:
     }
 
 
+@pytest.fixture(params=(*OVERLAYS, EVERYTHING, SECOND_MODEL))
+def any_objects(request: pytest.FixtureRequest, rendered: Rendered) -> list[Object]:
+    """Of an overlay, or of what goes beside one."""
+    return rendered[request.param]
+
+
 @pytest.fixture(params=(*OVERLAYS, EVERYTHING))
 def objects(request: pytest.FixtureRequest, rendered: Rendered) -> list[Object]:
     return rendered[request.param]

@@ -15,6 +15,7 @@ import yaml
 from tests.support.kubernetes import (
     MANIFESTS,
     OVERLAYS,
+    SECOND_MODEL,
     Object,
     containers,
     kustomize_command,
@@ -29,8 +30,8 @@ VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_object_is_valid(objects: list[Object], version: str) -> None:
-    for one in objects:
+def test_every_object_is_valid(any_objects: list[Object], version: str) -> None:
+    for one in any_objects:
         if schema := SCHEMAS.get(one["kind"]):
             jsonschema.validate(one, schema)
         else:
@@ -39,7 +40,7 @@ def test_every_object_is_valid(objects: list[Object], version: str) -> None:
 
 def test_every_overlay_is_tested() -> None:
     folders = {path.parent.name for path in (MANIFESTS / "overlays").glob("*/kustomization.yaml")}
-    assert folders == set(OVERLAYS)
+    assert folders == {*OVERLAYS, SECOND_MODEL}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -75,10 +76,10 @@ def test_git_has_no_secret() -> None:
             assert not (isinstance(one, dict) and one.get("kind") == "Secret"), path
 
 
-def test_images_are_pinned(objects: list[Object]) -> None:
+def test_images_are_pinned(any_objects: list[Object]) -> None:
     release = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert release
-    for workload in workloads(objects):
+    for workload in workloads(any_objects):
         for container in containers(workload):
             name, _, tag = container["image"].partition(":")
             assert tag
