@@ -45,7 +45,9 @@ REDIS_HEAP_MIB = 64.0
 embedded_redis.py sets. What it has in use shows a leak."""
 FILE_GROWTH_MIB = 64.0
 """Redis rewrites its file when it has doubled, but not below 64 MiB: a sawtooth."""
-PERMANENT = {b"yolo:stats", b"yolo:marks", b"yolo:model", b"yolo:workers", b"yolo:workers-seen"}
+PERMANENT = {
+    f"yolo:{name}".encode() for name in ("stats", "marks", "models", "workers", "workers-seen")
+}
 """Keys that a service has whatever has gone through it."""
 
 Sample = dict[str, float]
@@ -174,7 +176,7 @@ def left_over(store: Any) -> set[bytes]:
         key
         for key in store.keys("*")
         if key not in PERMANENT
-        and not key.startswith((b"_kombu", b"yolo:probe", b"yolo.probe"))
+        and not key.startswith((b"_kombu", b"yolo:model:", b"yolo:probe", b"yolo.probe"))
         and b"pidbox" not in key
     }
 

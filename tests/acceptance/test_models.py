@@ -28,7 +28,7 @@ SHAPES = {0: "square", 1: "stripes", 2: "grid"}
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo model under other names."""
-    return renamed_model(DEMO_MODEL, SHAPES, tmp_path_factory.mktemp("models") / "shapes.pt")
+    return renamed_model(DEMO_MODEL, tmp_path_factory.mktemp("models") / "shapes.pt", SHAPES)
 
 
 @pytest.fixture(scope="module")

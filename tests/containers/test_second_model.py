@@ -15,7 +15,7 @@ NAMES = {0: "square", 1: "stripes", 2: "grid"}
 
 
 def test_each_model_has_workers_of_its_own(engine: Engine, built: None, tmp_path: Path) -> None:
-    renamed_model(DEMO_MODEL, NAMES, tmp_path / "shapes.pt").chmod(0o644)
+    renamed_model(DEMO_MODEL, tmp_path / "shapes.pt", NAMES).chmod(0o644)
     tmp_path.chmod(0o755)
     settings = {
         "WORKERS": "1",

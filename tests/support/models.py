@@ -20,12 +20,14 @@ def random_model(config: str, folder: Path) -> Path:
     return weights
 
 
-def renamed_model(weights: Path, names: dict[int, str], file: Path) -> Path:
-    """Save the same network with other class names. What it finds says which file made it."""
+def renamed_model(weights: Path, file: Path, names: dict[int, str] | None = None) -> Path:
+    """Save the same network as another version, with class names of its own if any are given: then
+    what it finds says which file made it."""
     be_quiet_and_offline()
     import torch
 
     checkpoint = torch.load(weights, weights_only=False)
-    checkpoint["model"].names = names
+    checkpoint["model"].names = names or checkpoint["model"].names
+    checkpoint["file"] = file.name  # so that no two have the same bytes
     torch.save(checkpoint, file)
     return file

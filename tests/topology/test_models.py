@@ -35,8 +35,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
     return {
         "codes": DEMO_MODEL,
-        "shapes": renamed_model(DEMO_MODEL, NAMES["shapes"], folder / "shapes.pt"),
-        "new codes": renamed_model(DEMO_MODEL, NEW_NAMES, folder / "new.pt"),
+        "shapes": renamed_model(DEMO_MODEL, folder / "shapes.pt", NAMES["shapes"]),
+        "new codes": renamed_model(DEMO_MODEL, folder / "new.pt", NEW_NAMES),
     }
 
 
