@@ -28,7 +28,7 @@ JOBS = 10
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", default=str(ROOT / "models" / "demo.pt"))
-    arguments = parser.parse_args()
+    weights = Path(parser.parse_args().weights)
     lines = [
         "| models | runtime | resident, MiB | proportional | ready after, s |",
         "|" + " --- |" * 5,
