@@ -134,7 +134,7 @@ class Simulation:
         model = self.model
         expected = (len(model.leases), len(model.workers), len(model.dead))
         self._compare("queue", (in_flight, len(workers) // 2, dead), expected)
-        running = Counter(model.jobs[task_id].model for task_id in model.leases)
+        running = Counter(job.model for name in model.leases if (job := model.record(name)))
         self._compare(
             "models",
             {name.decode(): (depth, busy) for name, depth, busy, *_ in of_models},

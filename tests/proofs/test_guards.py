@@ -16,12 +16,14 @@ from shared.job.celery_result import success_meta
 from shared.job.keys import HEARTBEAT_SECONDS, LANES, result_key
 from shared.job.message import first_message, task_message
 from tests.proofs.differences import Q
-from tests.proofs.model import ORPHAN_GRACE_MS, Request
+from tests.proofs.model import MODEL_TTL_MS, MODELS, ORPHAN_GRACE_MS, Request
 from tests.proofs.server import small
-from tests.proofs.simulation import KEYS, Simulation
+from tests.proofs.simulation import VERSION, Simulation
 from tests.proofs.timeline import Timeline
 
 OWNER = "ann"
+MODEL = MODELS[0]
+FIRST_LIST = f"{Q}.{MODEL}.0"
 SECOND_US = 1_000_000
 SWEPT_AT_ONCE = 256
 
@@ -66,7 +68,7 @@ def test_an_adopted_job_gets_no_message(service: Simulation) -> None:
     """Celery has delivered it already."""
     service.store_image("a")
     assert service.accept(OWNER, [Request("a")], adopt=True) == "accepted"
-    assert service.messages(0) == []
+    assert service.messages("m.0") == []
 
 
 def test_a_new_client_gets_the_shortest_lane(service: Simulation) -> None:
@@ -75,7 +77,7 @@ def test_a_new_client_gets_the_shortest_lane(service: Simulation) -> None:
         for job in range(1 if number == 5 else 2):
             submit(service, f"{number}-{job}", owner=f"owner {number}")
     submit(service, "late", owner="late")
-    assert service.read("late")["lane"] == "5"
+    assert service.read("late")["lane"] == "m.5"
 
 
 # -- claiming -------------------------------------------------------------------------------------
@@ -87,15 +89,15 @@ def test_the_mark_of_a_lane_is_its_latest_first_attempt(service: Simulation) -> 
     first = service.claim("a", "w1")
     (other,) = service.claim_more("a", first, "w1", 1)
     assert other == "b"
-    assert marks(service)["taken:0"] == "1", "what joins a pass goes ahead of the others"
+    assert marks(service)["taken:m.0"] == "1", "what joins a pass goes ahead of the others"
     service.abandon("b", "worker_lost", worker="w1")
     service.claim("b", "w1")
-    assert marks(service)["taken:0"] == "1", "a second attempt says nothing of the lane's order"
+    assert marks(service)["taken:m.0"] == "1", "a second attempt says nothing of the lane's order"
     service.claim("c", "w1")
     submit(service, "d", "e")
     service.claim("e", "w1")
     service.claim("d", "w1")
-    assert marks(service)["taken:0"] == "5"
+    assert marks(service)["taken:m.0"] == "5"
 
 
 @pytest.mark.parametrize("unknown", ["a", "b"])
@@ -112,10 +114,10 @@ def test_a_message_that_names_no_job_stays_where_it_is(service: Simulation) -> N
     foreign = json.dumps({"origin": "yolo-queue", "task": "else"})
     submit(service, "a", "b", "c")
     service.heartbeat("w1", [], ready=1)
-    service._commands(["RPUSH", KEYS.lane_queue(0), foreign])
+    service._commands(["RPUSH", FIRST_LIST, foreign])
     first = service.claim("a", "w1")
     assert service.claim_more("a", first, "w1", 1) == ["b"]
-    texts = service.state.value(KEYS.lane_queue(0))
+    texts = service.state.value(FIRST_LIST)
     assert foreign in texts
     assert first_message("b", Q) not in texts
 
@@ -125,15 +127,15 @@ def test_a_long_message_is_not_dropped(service: Simulation) -> None:
     submit(service, "a")
     service.claim("a", "w1")
     long = task_message("a", Q, delivery_tag="x" * 10_000)
-    service._commands(["DEL", KEYS.lane_queue(0)], ["RPUSH", KEYS.lane_queue(0), long])
-    call(service, "claim", id="a", worker="w1")
-    assert service.state.value(KEYS.lane_queue(0)) == [long]
+    service._commands(["DEL", FIRST_LIST], ["RPUSH", FIRST_LIST, long])
+    call(service, "claim", id="a", worker="w1", models=MODELS)
+    assert service.state.value(FIRST_LIST) == [long]
 
 
 def test_a_queued_job_without_its_share_of_the_totals_can_be_claimed(service: Simulation) -> None:
     submit(service, "a")
     service._commands(["DEL", f"{Q}:owed"])
-    assert call(service, "claim", id="a", worker="w1")[0] == b"claimed"
+    assert call(service, "claim", id="a", worker="w1", models=MODELS)[0] == b"claimed"
 
 
 # -- committing -----------------------------------------------------------------------------------
@@ -171,7 +173,10 @@ def finish(service: Simulation, task_id: str, *, run_us: int = SECOND_US) -> Non
 
 
 def drain_us(service: Simulation) -> int:
-    return int(stats(service).get("drain_us", 0))
+    """Of the whole service, and of the one model that has jobs."""
+    of_model = service.state.value(f"{Q}:model:{MODEL}")
+    assert of_model.get("drain_us") == stats(service).get("drain_us")
+    return int(of_model.get("drain_us", 0))
 
 
 def test_the_time_between_two_ends_is_measured_while_jobs_wait(service: Simulation) -> None:
@@ -224,20 +229,28 @@ def test_the_interval_between_two_jobs(
 ) -> None:
     fields = {
         "ready_processes": known.get("ready", 0),
-        "ready_processes_ms": service.now - known.get("reported_ago_ms", 0),
         "run_us": known.get("run", 0),
         "drain_us": known.get("drained", 0),
         "drain_ms": service.now - known.get("drained_ago_ms", 0),
     }
+    flat = [str(part) for pair in fields.items() for part in pair]
+    reported_ms = str(service.now - known.get("reported_ago_ms", 0))
     service._commands(
-        ["HSET", f"{Q}:stats", *(str(part) for pair in fields.items() for part in pair)]
+        ["ZADD", f"{Q}:models", service.now, MODEL],
+        ["HSET", f"{Q}:model:{MODEL}", *flat],
+        ["HSET", f"{Q}:stats", *flat, "ready_processes_ms", reported_ms],
     )
-    assert float(call(service, "queue")[4]) == interval_us
+    *_, of_all, (of_model,) = queue(service)
+    assert (float(of_all), float(of_model[5])) == (interval_us, interval_us)
+
+
+def queue(service: Simulation) -> Any:
+    return call(service, "queue", descriptions=False)
 
 
 def test_a_job_that_has_lost_its_place_has_no_position(service: Simulation) -> None:
     submit(service, "a")
-    service._commands(["DEL", f"{Q}:lane:0"])
+    service._commands(["DEL", f"{Q}:lane:m.0"])
     view = call(service, "read", id="a")
     assert view[view.index(b"position") + 1] == b"0"
 
@@ -257,9 +270,10 @@ def test_a_position_is_for_jobs_that_wait_and_an_estimate_needs_a_worker(
 def test_the_age_of_a_job_whose_record_is_gone_is_unknown(service: Simulation) -> None:
     submit(service, "a")
     service.advance(1500)
-    assert call(service, "queue")[2] == b"1500"
+    _, depth, _, oldest, *_ = queue(service)[-1][0]
+    assert (depth, oldest) == (1, b"1500")
     service.delete_record("a")
-    depth, _, oldest, *_ = call(service, "queue")
+    _, depth, _, oldest, *_ = queue(service)[-1][0]
     assert (depth, oldest) == (1, b"0")
 
 
@@ -272,7 +286,7 @@ def test_a_sweep_ends_a_bounded_number_of_jobs(service: Simulation) -> None:
     submit(service, *(f"other {number}" for number in range(10)), owner="bob")
     service.advance(1000 * service.timeline.settings.max_queue_seconds + 1)
     assert call(service, "sweep") == 1
-    assert len(service.state.value(f"{Q}:lane:1")) == 10
+    assert len(service.state.value(f"{Q}:lane:m.1")) == 10
 
 
 def test_a_clock_that_is_set_back_does_not_make_the_grace_for_workers_longer(
@@ -336,23 +350,24 @@ def test_a_webhook_waits_at_a_bound_once_however_often_its_time_comes(service: S
 
 
 def beat(service: Simulation) -> list[str]:
-    _, vanished = call(service, "heartbeat", worker="w1", report='{"ready": 1}', running=[])
+    report = json.dumps({"ready": 1, "models": {MODEL: VERSION}})
+    _, vanished, _ = call(service, "heartbeat", worker="w1", report=report, running=[])
     return [task_id.decode() for task_id in vanished]
 
 
 def test_a_lane_without_jobs_has_no_time_at_which_it_was_overtaken(service: Simulation) -> None:
     submit(service, "a")
     beat(service)
-    assert {"overtaken:0", "at:0"} <= marks(service).keys()
-    assert "at:1" not in marks(service)
+    assert {"overtaken:m.0", "at:m.0"} <= marks(service).keys()
+    assert "at:m.1" not in marks(service)
     finish(service, "a")
     beat(service)
-    assert "at:0" not in marks(service)
+    assert "at:m.0" not in marks(service)
 
 
 def test_a_message_has_vanished_only_after_a_lease(service: Simulation) -> None:
     submit(service, "a")
-    service.lose_message(0)
+    service.lose_message("m.0")
     assert beat(service) == []
     service.advance(1000)
     assert beat(service) == [], "it may be on its way to a worker"
@@ -364,7 +379,7 @@ def test_vanished_messages_are_looked_for_in_one_lane_at_a_time(service: Simulat
     """The next heartbeat has the next lane."""
     submit(service, "a")
     submit(service, "b", owner="bob")
-    for lane in (0, 1):
+    for lane in ("m.0", "m.1"):
         service.lose_message(lane)
     beat(service)
     service.advance(service.model.lease_ms)
@@ -375,7 +390,7 @@ def test_vanished_messages_are_looked_for_in_one_lane_at_a_time(service: Simulat
 def test_a_lane_that_has_lost_nothing_does_not_hold_up_the_next(service: Simulation) -> None:
     submit(service, "a")
     submit(service, "b", owner="bob")
-    service.lose_message(1)
+    service.lose_message("m.1")
     beat(service)
     service.advance(service.model.lease_ms)
     assert beat(service) == ["b"]
@@ -384,14 +399,14 @@ def test_a_lane_that_has_lost_nothing_does_not_hold_up_the_next(service: Simulat
 @pytest.mark.parametrize("back_ms", [1, 60_000])
 def test_a_clock_that_is_set_back_does_not_postpone_it(service: Simulation, back_ms: int) -> None:
     submit(service, "a")
-    service.lose_message(0)
+    service.lose_message("m.0")
     beat(service)
     began = service.now
     service.advance(1000)
     beat(service)
     service.jump(-back_ms)
     beat(service)
-    assert marks(service)["at:0"] == str(min(began, service.now))
+    assert marks(service)["at:m.0"] == str(min(began, service.now))
     service.advance(service.model.lease_ms - (1000 - back_ms if back_ms == 1 else 0))
     assert beat(service) == ["a"]
 
@@ -405,3 +420,110 @@ def test_a_worker_renews_what_it_runs_alone(service: Simulation) -> None:
     service.heartbeat("w1", ["a", "b"])
     leases = service.state.value(f"{Q}:leases")
     assert leases["a"] == leases["b"] + HEARTBEAT_SECONDS * 1000
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+OTHER = MODELS[1]
+
+
+def of_models(service: Simulation) -> dict[str, tuple[Any, ...]]:
+    """What queue.lua says of each: name, depth, in flight, age, ready, interval, its hash."""
+    return {state[0].decode(): state for state in queue(service)[-1]}
+
+
+def describe(service: Simulation, version: str, model: str = MODEL) -> None:
+    call(service, "describe_model", model=model, version=version, description="{}")
+
+
+def versions(service: Simulation) -> set[str]:
+    names = service.state.value(f"{Q}:model:{MODEL}")
+    return {name.removeprefix("version:") for name in names if name.startswith("version:")}
+
+
+def test_a_process_is_ready_for_the_models_of_its_worker(service: Simulation) -> None:
+    service.heartbeat("w1", [], ready=2, models=[MODEL])
+    service.heartbeat("w2", [], ready=3, models=MODELS)
+    assert {name: state[4] for name, state in of_models(service).items()} == {MODEL: 5, OTHER: 3}
+    assert queue(service)[4] == 5
+    service.leave("w2")
+    assert {name: state[4] for name, state in of_models(service).items()} == {MODEL: 2, OTHER: 0}
+
+
+def test_a_model_is_described_once_in_each_version(service: Simulation) -> None:
+    report = {"ready": 1, "models": {MODEL: "one"}}
+    asked = {"worker": "w1", "report": json.dumps(report), "running": []}
+    assert call(service, "heartbeat", **asked)[2] == [MODEL.encode()]
+    describe(service, "one")
+    assert call(service, "heartbeat", **asked)[2] == []
+    report["models"] = {MODEL: "two"}
+    assert call(service, "heartbeat", **{**asked, "report": json.dumps(report)})[2] != []
+
+
+def test_a_version_that_nobody_serves_is_forgotten_with_the_next(service: Simulation) -> None:
+    submit(service, "a")  # so that the hash has other fields
+    for worker, version in (("w1", "one"), ("w2", "two")):
+        report = json.dumps({"ready": 1, "models": {MODEL: version}})
+        call(service, "heartbeat", worker=worker, report=report, running=[])
+        describe(service, version)
+    assert versions(service) == {"one", "two"}, "both are served"
+    service.leave("w1")
+    assert versions(service) == {"one", "two"}, "what was served last can be asked for"
+    describe(service, "three")
+    assert versions(service) == {"two", "three"}
+    assert service.state.value(f"{Q}:model:{MODEL}")["accepted"] == "1"
+
+
+def test_descriptions_are_told_to_those_who_ask(service: Simulation) -> None:
+    describe(service, "one")
+    for asked, text in ((False, b""), (True, f"{service.now} {{}}".encode())):
+        (state,) = call(service, "queue", descriptions=asked)[-1]
+        fields = dict(zip(state[6][::2], state[6][1::2], strict=True))
+        assert fields[b"version:one"] == text
+
+
+def test_shared_passes_leave_processes_of_other_models_out_of_account(service: Simulation) -> None:
+    """Four jobs for one process: the other model's three do not take a share."""
+    submit(service, "a", "b", "c", "d")
+    service.heartbeat("w1", [], ready=1, models=[MODEL])
+    service.heartbeat("w2", [], ready=3, models=[OTHER])
+    first = service.claim("a", "w1")
+    assert service.claim_more("a", first, "w1", 3) == ["b", "c", "d"]
+
+
+def test_a_models_total_is_counted_again(service: Simulation) -> None:
+    submit(service, "a")
+    service._commands(["HSET", f"{Q}:model:{MODEL}", "queued_bytes", "7"])
+    corrected = call(service, "recount", every_ms=0)
+    assert corrected == [f"queued_bytes of {MODEL} from 7 to 5".encode()]
+    assert call(service, "recount", every_ms=0) == []
+
+
+@pytest.mark.parametrize("why", ["nothing", "lately", "served", "waiting", "running"])
+def test_a_model_that_is_not_used_any_more_is_forgotten(service: Simulation, why: str) -> None:
+    """With all that is kept under its name."""
+    bounds = {"max_queue_seconds": 8 * 86_400}
+    with Timeline(service.timeline.port, small(**bounds)) as timeline:
+        service.use(timeline)
+        service.model = type(service.model)(timeline.settings, service.now)
+        submit(service, "a")
+        beat(service)
+        if why != "waiting":
+            service.claim("a", "w1")
+        if why not in ("waiting", "running"):
+            service.finish("a", 1)
+        service._commands(["LPUSH", FIRST_LIST, "of a job that has ended"])
+        beat(service)
+        service.leave("w1")
+        service.advance(MODEL_TTL_MS - (1 if why == "lately" else 0))
+        if why == "served":
+            # As if the clock had been set forward: a worker is there, and the time is long ago.
+            report = json.dumps({"models": {MODEL: VERSION}})
+            service._commands(["HSET", f"{Q}:workers", "w1", report])
+        service._run("recount", every_ms=0)
+        names = {name for name in service.state.keys if MODEL in name.split(":")[-1].split(".")}
+        kept = {name for name in names if ":job:" not in name}
+        marked = any(MODEL in name for name in marks(service))
+        assert (
+            bool(service.state.value(f"{Q}:models")) == bool(kept) == marked == (why != "nothing")
+        )

@@ -68,6 +68,7 @@ class Timeline:
 
     def __init__(self, port: int, settings: Settings) -> None:
         self._client, self.settings = redis.Redis(port=port), settings
+        self.port = port
         self._scripts: dict[str, Any] = {}
         self.calls = 0
 
