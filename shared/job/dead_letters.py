@@ -34,7 +34,7 @@ class DeadLetter:
 
 class DeadLetters:
     def __init__(self, settings: Settings, store: WorkerStore | None = None) -> None:
-        self._store = store or WorkerStore(settings)
+        self._settings, self._store = settings, store or WorkerStore(settings)
         self._keys = self._store.keys
 
     def list(self) -> list[DeadLetter]:
@@ -49,7 +49,7 @@ class DeadLetters:
             return None
         return DeadLetter(
             task_id=task_id,
-            model=fields[b"model"].decode(),
+            model=fields.get(b"model", b"").decode(),
             died_ms=int(fields[b"died_ms"]),
             size_bytes=int(fields[b"bytes"]),
             content_type=fields[b"content_type"].decode(),
@@ -73,7 +73,8 @@ class DeadLetters:
             return None
         job = NewJob(
             owner=fields[b"owner"].decode(),
-            model=fields[b"model"].decode(),
+            # A letter from before there were several models has none.
+            model=fields.get(b"model", b"").decode() or next(iter(self._settings.models)),
             image=image,
             content_type=fields[b"content_type"].decode(),
             width=0,

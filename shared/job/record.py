@@ -107,7 +107,7 @@ class JobRecord:
             task_id=text["task_id"],
             state=JobState(text["state"]),
             owner=text["owner"],
-            model=text["model"],
+            model=text.get("model", ""),  # of a job from before there were several
             created_ms=int(text["created_ms"]),
             attempts=int(text["attempts"]),
             size_bytes=int(text["bytes"]),
