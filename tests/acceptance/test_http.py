@@ -237,7 +237,9 @@ def test_queue_health_ready_metrics_and_docs(client: httpx.Client) -> None:
         assert client.get(path).status_code == 200, path
     document = client.get("/openapi.json").json()
     documented = document["paths"]["/predict/"]["post"]["responses"]
-    assert set(documented) == {*("200", "201", "401", "408", "413", "415", "422", "429", "503")}
+    assert set(documented) == {
+        *("200", "201", "401", "404", "408", "413", "415", "422", "429", "503")
+    }
 
 
 def test_security_headers(client: httpx.Client) -> None:

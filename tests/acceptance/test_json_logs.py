@@ -110,7 +110,7 @@ def test_every_line_is_json_and_knows_its_job(logging_stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"YOLO_MODEL": "/nowhere/best.pt"}, "YOLO_MODEL=/nowhere/best.pt is not there"),
+        ({"YOLO_MODEL": "/nowhere/best.pt"}, "/nowhere/best.pt is not there"),
         ({"YOLO_DEVICE": "cuda:7"}, "does not load on cuda:7"),
     ],
 )

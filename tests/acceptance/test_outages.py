@@ -154,7 +154,7 @@ def test_sigterm_drains_the_gateway(fragile: Stack) -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"YOLO_MODEL": "/nowhere/best.pt"}, "YOLO_MODEL=/nowhere/best.pt is not there"),
+        ({"YOLO_MODEL": "/nowhere/best.pt"}, "/nowhere/best.pt is not there"),
         ({"YOLO_MODEL_SHA256": "0" * 64}, "not the one in YOLO_MODEL_SHA256"),
         ({"YOLO_MODEL": __file__}, "does not load"),
         ({"YOLO_DEVICE": "cuda:7"}, "does not load on cuda:7"),

@@ -31,8 +31,8 @@ def find_weights(source: ModelSource) -> Path:
     path = Path(source.weights)
     if not path.exists():
         raise ModelUnavailable(
-            f"The weights {source.weights} are not there and could not be fetched. Set YOLO_MODEL "
-            "(or YOLO_MODELS) to the path of a weights file."
+            f"{source.weights} is not there and could not be fetched. Set YOLO_MODEL (or "
+            "YOLO_MODELS) to the path of a weights file."
         )
     if source.sha256 and path.is_file():
         found = version_of(path)

@@ -68,16 +68,12 @@ def start(settings: Settings, index: int) -> None:
     _this = PoolProcess(settings, detectors, store.retrying(until_available), parent().name, row)
     _open_connection(store)
     row.announce_loaded(os.getpid())
-    for detector in detectors.values():
-        log.info(
-            "pool process %d (pid %d) has loaded %s %s on %s (%s)",
-            index,
-            os.getpid(),
-            detector.served.name,
-            detector.served.version[:SHORT_VERSION],
-            detector.device,
-            detector.served.runtime,
-        )
+    loaded = ", ".join(
+        f"{one.served.name} {one.served.version[:SHORT_VERSION]} on {one.device} "
+        f"({one.served.runtime})"
+        for one in detectors.values()
+    )
+    log.info("pool process %d (pid %d) has loaded its models: %s", index, os.getpid(), loaded)
 
 
 def _load_detectors(settings: Settings, index: int) -> dict[str, Detector]:
