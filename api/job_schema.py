@@ -104,6 +104,7 @@ def job_object(record: JobRecord, result: dict[str, Any] | None = None) -> dict[
         "status": record.state.value,
         "created_at": rfc3339(record.created_ms),
         "attempts": record.attempts,
+        "model": record.model,
         "links": {
             "self": base,
             "image": f"{base}/image",
@@ -111,8 +112,6 @@ def job_object(record: JobRecord, result: dict[str, Any] | None = None) -> dict[
             "cancel": base,
         },
     }
-    if record.state is not JobState.COMPLETED:  # whose result has it
-        job["model"] = record.model
     if record.started_ms is not None:
         job["started_at"] = rfc3339(record.started_ms)
     if record.finished_ms is not None:
@@ -130,8 +129,11 @@ def job_object(record: JobRecord, result: dict[str, Any] | None = None) -> dict[
 
 def job_json(record: JobRecord, result: memoryview | None = None) -> bytes:
     """The job object as JSON text. `result`: the text of a JSON object, copied without parsing."""
-    head = json.dumps(job_object(record)).encode()
-    return head if result is None else b"".join((head[:-1], b", ", result[1:]))
+    job = job_object(record)
+    if result is None:
+        return json.dumps(job).encode()
+    del job["model"]  # the result has it
+    return b"".join((json.dumps(job).encode()[:-1], b", ", result[1:]))
 
 
 def rfc3339(epoch_ms: int) -> str:

@@ -94,8 +94,8 @@ class Settings(BaseSettings):
     )
     yolo_model_sha256: str = Field(
         "",
-        description="Expected SHA-256 of the weights file; the worker refuses any other file. With "
-        "`YOLO_MODELS` by name: `coco=...,codes=...`.",
+        description="Expected SHA-256 of the weights file; the worker refuses any other file. Of "
+        "several models by name: `coco=...,codes=...`.",
     )
     default_model: str = Field(
         "",
@@ -374,26 +374,27 @@ class Settings(BaseSettings):
 def model_sources(settings: Settings) -> dict[str, ModelSource]:
     """The models of `YOLO_MODELS` or `YOLO_MODEL`, by name. Raises `ValueError`."""
     digests = settings.yolo_model_sha256
-    if not settings.yolo_models:
-        if digests:
-            _check_digest(digests)
+    if settings.yolo_models:
+        weights_of = _pairs("YOLO_MODELS", settings.yolo_models)
+    else:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(settings.yolo_model).stem).lstrip("._-")[:64]
-        return {name or "model": ModelSource(settings.yolo_model, digests)}
+        weights_of = {name or "model": settings.yolo_model}
+        if "=" not in digests:
+            digests = f"{name}={digests}" if digests else ""
     expected = _pairs("YOLO_MODEL_SHA256", digests)
-    sources = {}
-    for name, weights in _pairs("YOLO_MODELS", settings.yolo_models).items():
+    for digest in expected.values():
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+            raise ValueError("YOLO_MODEL_SHA256: a SHA-256 has 64 hexadecimal digits")
+    for name in weights_of:
         if not re.match(MODEL_NAME, name):
             raise ValueError(
                 f"YOLO_MODELS: {name!r} cannot be a model's name; use letters, digits, `.`, `_` "
                 "and `-`, 64 at most"
             )
-        sources[name] = ModelSource(weights, expected.pop(name, ""))
-    if expected:
-        raise ValueError(f"YOLO_MODEL_SHA256: YOLO_MODELS has no {', '.join(expected)}")
-    for source in sources.values():
-        if source.sha256:
-            _check_digest(source.sha256)
-    return sources
+    # Digests of other models are those of other workers with the same environment.
+    return {
+        name: ModelSource(weights, expected.get(name, "")) for name, weights in weights_of.items()
+    }
 
 
 def _pairs(variable: str, text: str) -> dict[str, str]:
@@ -407,11 +408,6 @@ def _pairs(variable: str, text: str) -> dict[str, str]:
             raise ValueError(f"{variable}: {name} is there twice")
         pairs[name] = value
     return pairs
-
-
-def _check_digest(text: str) -> None:
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        raise ValueError("YOLO_MODEL_SHA256: a SHA-256 has 64 hexadecimal digits")
 
 
 def load_settings() -> Settings:

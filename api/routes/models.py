@@ -79,12 +79,12 @@ async def get_model(request: Request, name: str) -> ServedModel:
     "/model",
     summary="The default model and its classes",
     dependencies=[Depends(authenticate)],
-    responses=responses(*_ERRORS, errors.NoWorkerReady),
+    responses=responses(*_ERRORS, errors.ModelNotFound, errors.NoWorkerReady),
 )
 async def get_default_model(request: Request) -> Description:
     store = services_of(request).store
     queue = await store.queue(descriptions=True)
-    model = queue.models[store.default_model(queue)]
+    model = queue.models[store.model_name("", queue)]
     if not model.versions:
         raise errors.NoWorkerReady("No worker has loaded its model yet.", retry_after_seconds=5)
     return Description(model=model.name, **model.versions[0].description)
@@ -97,7 +97,7 @@ def _served(model: ModelState, queue: QueueState, default: str) -> ServedModel:
         reports = {
             name: report
             for name, report in queue.workers.items()
-            if report["models"].get(model.name) == version.version
+            if report.get("models", {}).get(model.name) == version.version
         }
         versions.append(
             Version(

@@ -90,7 +90,8 @@ async def get_queue(request: Request) -> Queue:
                 name=name,
                 **{key: report[key] for key in ("processes", "ready", "running")},
                 models={
-                    model: version[:SHORT_VERSION] for model, version in report["models"].items()
+                    model: version[:SHORT_VERSION]
+                    for model, version in report.get("models", {}).items()
                 },
             )
             for name, report in sorted(state.workers.items())

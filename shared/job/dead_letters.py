@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from shared.errors import ModelNotFound
 from shared.job.record import DetectParameters, NewJob
 from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
@@ -34,7 +35,7 @@ class DeadLetter:
 
 class DeadLetters:
     def __init__(self, settings: Settings, store: WorkerStore | None = None) -> None:
-        self._settings, self._store = settings, store or WorkerStore(settings)
+        self._store = store or WorkerStore(settings)
         self._keys = self._store.keys
 
     def list(self) -> list[DeadLetter]:
@@ -66,15 +67,18 @@ class DeadLetters:
     def retry(self, task_id: str) -> str | None:
         """Submit a letter's image again as a new job. A job ends once, so it gets a new id.
 
-        Returns the id, or None if the letter or its image is gone or the queue is full.
+        Returns the id, or None if the letter or its image is gone or the queue is full. Raises
+        `ModelNotFound` if no worker serves its model any more.
         """
         fields, image = self._fields(task_id), self.image(task_id)
         if not fields or image is None:
             return None
+        model = fields.get(b"model", b"").decode() or self._only_model()
+        if not self._store.knows_model(model):
+            raise ModelNotFound(f"No worker serves the model {model!r} of {task_id}.")
         job = NewJob(
             owner=fields[b"owner"].decode(),
-            # A letter from before there were several models has none.
-            model=fields.get(b"model", b"").decode() or next(iter(self._settings.models)),
+            model=model,
             image=image,
             content_type=fields[b"content_type"].decode(),
             width=0,
@@ -85,6 +89,11 @@ class DeadLetters:
             return None
         self.purge([task_id])
         return job.task_id
+
+    def _only_model(self) -> str:
+        """For a letter from before there were several models."""
+        names = self._store.redis.zrange(self._store.keys.models, 0, -1)
+        return names[0].decode() if len(names) == 1 else ""
 
     def purge(self, task_ids: Iterable[str]) -> int:
         """Delete letters and their images; returns how many there were."""

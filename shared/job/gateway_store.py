@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from shared.errors import IdempotencyConflict, ModelNotFound, StoreUnavailable
+from shared.errors import IdempotencyConflict, ModelNotFound, NoWorkerReady, StoreUnavailable
 from shared.job import upload_storage
 from shared.job.celery_result import result_of
 from shared.job.keys import Keys, result_key
@@ -76,7 +76,8 @@ class GatewayStore:
         short of memory. Returns the model's name: the default one if `model` is empty.
 
         An early check, to save the client a useless upload. `accept` decides about room. `size`:
-        bytes announced, 0 if unknown. Raises `ModelNotFound`, `QueueFull`, `StoreUnavailable`.
+        bytes announced, 0 if unknown. Raises `ModelNotFound`, `NoWorkerReady`, `QueueFull`,
+        `StoreUnavailable`.
         """
         now = asyncio.get_running_loop().time()
         queue = self._queue_seen
@@ -245,28 +246,33 @@ class GatewayStore:
         state = QueueState.from_reply(reply)
         # Those of the settings are there before the first worker is.
         named = self._settings.models if self._settings.yolo_models else ()
-        for name in (self.default_model(state), *named):
+        for name in filter(None, (self.default_model(state), *named)):
             state.models.setdefault(name, ModelState.nobody(name))
         return state
 
     def default_model(self, queue: QueueState) -> str:
         """The model of requests that name none: what the settings say, whether a worker serves it
         or not. One that depends on who is there would send clients to another model when a worker
-        dies. Without such settings, the only one there is."""
+        dies. Without such settings, the only one there is; "" if there are none or several."""
         settings = self._settings
-        known = [model.name for model in queue.models.values() if model.versions]
-        told = {"default_model", "yolo_model", "yolo_models"} & settings.model_fields_set
-        if not told and len(known) == 1:
-            return known[0]
-        return settings.default_model or next(iter(settings.models))
+        if {"default_model", "yolo_model", "yolo_models"} & settings.model_fields_set:
+            return settings.default_model or next(iter(settings.models))
+        return next(iter(queue.models)) if len(queue.models) == 1 else ""
 
     def model_name(self, name: str, queue: QueueState) -> str:
-        """The model that a request means, which may name none. Raises `ModelNotFound`."""
-        name = name or self.default_model(queue)
-        if name not in queue.models:
-            there = ", ".join(queue.models)
-            raise ModelNotFound(f"There is no model {name!r}. There are: {there}.")
-        return name
+        """The model that a request means, which may name none. Raises `ModelNotFound`, and
+        `NoWorkerReady` if it is not known yet which models there will be."""
+        there = f"There are: {', '.join(queue.models)}."
+        if name := name or self.default_model(queue):
+            if name not in queue.models:
+                raise ModelNotFound(f"There is no model {name!r}. {there}")
+            return name
+        if queue.models:
+            raise ModelNotFound(f"Name a model; the gateway has no DEFAULT_MODEL. {there}")
+        raise NoWorkerReady(
+            "No worker has announced a model yet, and the gateway has no YOLO_MODEL.",
+            retry_after_seconds=5,
+        )
 
 
 def _record(flat: list[bytes]) -> JobRecord:

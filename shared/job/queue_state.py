@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class ModelVersion:
 @dataclass(frozen=True, slots=True)
 class ModelState:
     """One model's part of the queue; fields as in `QueueState`. `versions`: those that workers have
-    described, the latest one first; none if no worker has loaded it yet."""
+    described, the latest of those that are served first; none if no worker has loaded it yet."""
 
     name: str
     depth: int
@@ -52,8 +52,8 @@ class ModelState:
         return cls(name, 0, 0, 0.0, 0, None, {}, ())
 
     @classmethod
-    def from_reply(cls, reply: Sequence[Any]) -> ModelState:
-        """From what queue.lua returns of a model."""
+    def from_reply(cls, reply: Sequence[Any], served: Collection[str]) -> ModelState:
+        """From what queue.lua returns of a model. `served`: versions that workers have now."""
         name, depth, in_flight, oldest_ms, ready, interval_us, flat = reply
         fields = dict(zip((key.decode() for key in flat[::2]), flat[1::2], strict=True))
         versions = [
@@ -69,7 +69,9 @@ class ModelState:
             ready_processes=ready,
             drain_rate=per_second(float(interval_us)),
             stats={k: int(v) for k, v in fields.items() if not k.startswith(_VERSION)},
-            versions=tuple(sorted(versions, key=lambda v: v.described_ms, reverse=True)),
+            versions=tuple(
+                sorted(versions, key=lambda v: (v.version in served, v.described_ms), reverse=True)
+            ),
         )
 
 
@@ -105,21 +107,28 @@ class QueueState:
     def queued_bytes(self) -> int:
         return self.stats.get("queued_bytes", 0)
 
-    def limits_of(self, model: str, settings: Settings) -> tuple[float, float]:
+    def limits_of(self, model: str, settings: Settings) -> tuple[int, int]:
         """How many jobs and bytes of a model may wait; as in common.lua, which decides."""
         state = self.models.get(model) or ModelState.nobody(model)
-        others = [other for other in self.models.values() if other.name != model]
-        share = 0.75 if any(other.stats for other in others) else 1.0
-        return (
-            share * (settings.max_queue_jobs - (self.depth - state.depth)),
-            share * (settings.max_queue_bytes - (self.queued_bytes - state.queued_bytes)),
-        )
+        alone = not any(other.stats for other in self.models.values() if other.name != model)
+        share = 1.0 if alone or state.depth == 0 else 0.75
+        jobs = settings.max_queue_jobs - (self.depth - state.depth)
+        size = settings.max_queue_bytes - (self.queued_bytes - state.queued_bytes)
+        return math.ceil(share * jobs), math.ceil(share * size)
 
     @classmethod
     def from_reply(cls, reply: Sequence[Any]) -> QueueState:
         """From what queue.lua returns."""
         in_flight, stats, workers, dead, ready, interval_us, models = reply
-        states = sorted(map(ModelState.from_reply, models), key=lambda model: model.name)
+        reports = {
+            name.decode(): json.loads(report)
+            for name, report in zip(workers[::2], workers[1::2], strict=True)
+        }
+        served = {
+            version for report in reports.values() for version in report.get("models", {}).values()
+        }
+        states = [ModelState.from_reply(model, served) for model in models]
+        states.sort(key=lambda model: model.name)
         return cls(
             in_flight=in_flight,
             ready_processes=ready,
@@ -127,10 +136,7 @@ class QueueState:
             stats={
                 key.decode(): int(value) for key, value in zip(stats[::2], stats[1::2], strict=True)
             },
-            workers={
-                name.decode(): json.loads(report)
-                for name, report in zip(workers[::2], workers[1::2], strict=True)
-            },
+            workers=reports,
             dead_letters=dead,
             models={state.name: state for state in states},
         )

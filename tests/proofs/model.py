@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any
 
 from shared.job.keys import HEARTBEAT_SECONDS, lanes_of
@@ -256,7 +257,6 @@ class Model:
         if not all(self.has_image(request.id) for request in requests):
             self._drop_images(requests)
             return "unstored", []
-        self.models[model] = self.now
         size = self.queued_bytes(model) + sum(request.bytes for request in requests)
         number = len(self.queued(model)) + len(requests)
         max_jobs, max_bytes = self.limits(model)
@@ -264,6 +264,7 @@ class Model:
             self.counts["refused"] += len(requests)
             self._drop_images(requests)
             return "full", []
+        self.models.setdefault(model, self.now)
         if (model, owner) in self.clients:
             lane = self.clients[model, owner][1]
         else:
@@ -281,14 +282,15 @@ class Model:
             self.idempotency[key] = (requests[0].id, fingerprint, expires)
         return "accepted", [request.id for request in requests]
 
-    def limits(self, model: str) -> tuple[float, float]:
+    def limits(self, model: str) -> tuple[int, int]:
         """Jobs and bytes of a model that may wait: of several, each may fill three quarters of what
         the others leave."""
         others = [name for name in MODELS if name != model]
-        share = 0.75 if len(self.models) > 1 else 1
+        alone = not self.models.keys() - {model}
+        share = 1 if alone or not self.queued(model) else 0.75
         return (
-            (self.settings.max_queue_jobs - len(self.queued(*others))) * share,
-            (self.settings.max_queue_bytes - self.queued_bytes(*others)) * share,
+            ceil((self.settings.max_queue_jobs - len(self.queued(*others))) * share),
+            ceil((self.settings.max_queue_bytes - self.queued_bytes(*others)) * share),
         )
 
     def _drop_images(self, requests: Sequence[Request]) -> None:

@@ -375,6 +375,20 @@ def test_a_message_has_vanished_only_after_a_lease(service: Simulation) -> None:
     assert beat(service) == ["a"]
 
 
+def test_where_nobody_takes_messages_none_has_vanished(service: Simulation) -> None:
+    """A job that was lost goes back to the front, before others that were taken since."""
+    submit(service, "a")
+    service.lose_message("m.0")
+    elsewhere = json.dumps({"ready": 1, "models": {MODELS[1]: VERSION}})
+    for _ in range(3):
+        asked = {"worker": "w1", "report": elsewhere, "running": []}
+        assert call(service, "heartbeat", **asked)[1] == []
+        service.advance(service.model.lease_ms)
+    assert beat(service) == [], "the wait begins with the first worker"
+    service.advance(service.model.lease_ms)
+    assert beat(service) == ["a"]
+
+
 def test_vanished_messages_are_looked_for_in_one_lane_at_a_time(service: Simulation) -> None:
     """The next heartbeat has the next lane."""
     submit(service, "a")

@@ -17,6 +17,8 @@ def drain_model(state: Any, model: str, version: str) -> dict[str, str]:
     served = parent().models.get(model)
     if served is None or not version or not served.version.startswith(version):
         return {"ok": f"not served here: {model} {version}"}
+    # Messages may reach it all the same: an inline task, or one that was asked for just before.
+    parent().memory.drain([*parent().models].index(model))
     for queue in Keys(state.app.settings.yolo_queue).lane_queues(model):
         state.consumer.cancel_task_queue(queue)
     return {"ok": f"takes no more jobs of {model} {version}"}

@@ -21,7 +21,7 @@ from celery.worker import state
 from kombu import Consumer, Exchange, Producer, Queue
 from kombu.asynchronous import set_event_loop
 
-from shared.job.keys import HEARTBEAT_SECONDS, Keys
+from shared.job.keys import HEARTBEAT_SECONDS
 from shared.job.worker_store import WorkerStore
 from shared.redis_access.client import UNAVAILABLE
 from worker.process.parent import parent
@@ -88,12 +88,6 @@ class _LastHeartbeats(threading.Thread):
         self._ended.set()
         self.join(timeout=HEARTBEAT_SECONDS)
         _leave(self._store)
-
-
-def _consumes(consumer: Any, model: str) -> bool:
-    """Whether jobs of this model may reach the worker: not after `yolo-queue models drain`."""
-    lane = Keys(consumer.app.settings.yolo_queue).lane_queues(model)[0]
-    return bool(consumer.task_consumer.consuming_from(lane))
 
 
 def _describe(store: WorkerStore, models: Collection[str]) -> None:
@@ -182,8 +176,8 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
             report = self._report(consumer, len(celery_jobs), len(jobs))
             recovered = store.heartbeat(parent().name, report, jobs)
             _last_report = (report, time.time())
-            _describe(store, recovered.unknown_models)
             self._send_probe(store)
+            _describe(store, recovered.unknown_models)
         except UNAVAILABLE as error:
             log.warning("no heartbeat: %s", error)
             return
@@ -202,16 +196,15 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
         consuming = busy_processes >= loaded or idle_seconds < CONSUMING_SECONDS
         if not consuming and loaded:
             log.warning("not consuming for %.0f s although the broker answers", idle_seconds)
-        models = parent().models
-        consumed = [name for name in models if _consumes(consumer, name)]
+        models, taken = parent().models, parent().models_taken
         return {
             "processes": len(live),
             "loaded": loaded,
-            "ready": loaded if consuming and consumed else 0,
+            "ready": loaded if consuming and taken else 0,
             "running": jobs,
             "consuming": consuming,
-            "models": {name: models[name].version for name in consumed},
-            "runtimes": {name: models[name].runtime for name in consumed},
+            "models": {name: models[name].version for name in taken},
+            "runtimes": {name: models[name].runtime for name in taken},
         }
 
     def _send_probe(self, store: WorkerStore) -> None:

@@ -73,8 +73,9 @@ def prepare(settings: Settings, name: str = "") -> ServedModel:
 
 
 def check_version(model: ServedModel) -> None:
-    """Raises `ModelUnavailable` if the weights are not those that the model was prepared from."""
-    if version_of(model.weights) != model.version:
+    """Raises `ModelUnavailable` if what is loaded is not what the model was prepared from. (An
+    export is named by what it was made from.)"""
+    if model.path == model.weights and version_of(model.weights) != model.version:
         raise ModelUnavailable(
             f"{model.weights} has changed since this worker started. To serve the new weights, "
             "start another worker; give each version a file of its own"

@@ -47,7 +47,8 @@ def version_of(weights: Path) -> str:
     """The SHA-256 of a weights file; of a folder (an export): of its files, in the order of their
     names."""
     if weights.is_file():
-        return hashlib.sha256(weights.read_bytes()).hexdigest()
+        with weights.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
     for path in sorted(path for path in weights.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(weights)} {version_of(path)}\n".encode())

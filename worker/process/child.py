@@ -93,7 +93,7 @@ def _load_detectors(settings: Settings, index: int) -> dict[str, Detector]:
     except Exception as error:
         message = error.message if isinstance(error, StartupError) else repr(error)
     memory = parent().memory
-    if not memory.loaded_pids():
+    if not any(map(_is_alive, memory.loaded_pids())):
         memory.load_error = message
         signal.pause()  # a replacement would fail the same way; the parent stops the worker
     log.error(
@@ -104,6 +104,14 @@ def _load_detectors(settings: Settings, index: int) -> dict[str, Detector]:
     )
     time.sleep(RELOAD_SECONDS)
     os._exit(os.EX_CONFIG)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def describe(detector: Detector) -> dict[str, Any]:

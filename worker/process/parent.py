@@ -28,6 +28,11 @@ class Parent:
     models: dict[str, ServedModel]
     memory: SharedMemory
 
+    @property
+    def models_taken(self) -> list[str]:
+        """The models whose jobs this worker takes: all but drained ones (celery_ext/control.py)."""
+        return [name for number, name in enumerate(self.models) if not self.memory.drained(number)]
+
 
 _parent: Parent | None = None
 

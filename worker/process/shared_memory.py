@@ -48,7 +48,6 @@ BUCKETS_SECONDS = (
 )
 
 _Histogram = ctypes.c_double * (len(BUCKETS_SECONDS) + 1)
-_Description = ctypes.c_char * MAX_DESCRIPTION_BYTES
 _TaskId = ctypes.c_char * MAX_BATCHED_ID_BYTES
 
 
@@ -67,6 +66,13 @@ class _Memory(ctypes.Structure):
     _fields_ = (
         ("load_error", ctypes.c_char * ERROR_BYTES),
         ("rows", _Row * (MAX_PROCESSES + 1)),
+    )
+
+
+class _Model(ctypes.Structure):
+    _fields_ = (
+        ("drained", ctypes.c_bool),
+        ("description", ctypes.c_char * MAX_DESCRIPTION_BYTES),
     )
 
 
@@ -142,9 +148,8 @@ class SharedMemory:
 
     def __init__(self, models: int = 1) -> None:
         self._memory = _Memory.from_buffer(mmap.mmap(-1, ctypes.sizeof(_Memory)))
-        descriptions = _Description * models
-        size = ctypes.sizeof(descriptions)
-        self._descriptions = descriptions.from_buffer(mmap.mmap(-1, size))
+        models_type = _Model * models
+        self._models = models_type.from_buffer(mmap.mmap(-1, ctypes.sizeof(models_type)))
 
     @property
     def parent_row(self) -> ProcessRow:
@@ -169,11 +174,18 @@ class SharedMemory:
         text = description.encode()
         if len(text) >= MAX_DESCRIPTION_BYTES:
             raise ValueError(f"its class names take {len(text)} bytes; {MAX_DESCRIPTION_BYTES} fit")
-        self._descriptions[model].value = text
+        self._models[model].description = text
 
     def description(self, model: int) -> str:
         """Empty until a process has loaded the model."""
-        return str(self._descriptions[model].value.decode())
+        return str(self._models[model].description.decode())
+
+    def drain(self, model: int) -> None:
+        """From now on no process takes a job of this model."""
+        self._models[model].drained = True
+
+    def drained(self, model: int) -> bool:
+        return bool(self._models[model].drained)
 
     def loaded_pids(self) -> set[int]:
         """Pids that have announced a loaded model; dead ones may be among them."""

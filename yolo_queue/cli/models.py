@@ -43,7 +43,7 @@ def view(models: list[ModelState]) -> Table:
                 name if number == 0 else "",
                 version.short,
                 version.task,
-                str(len(model.names)),
+                str(len(version.names)),
                 str(version.ready_processes),
                 ", ".join(version.runtimes),
                 workers,

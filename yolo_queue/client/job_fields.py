@@ -147,7 +147,7 @@ class JobFields:
     @property
     def model(self) -> str:
         """Name of the model that it is for."""
-        return str(self.data["model"])
+        return str(self.data.get("model") or "")
 
     @property
     def model_version(self) -> str:

@@ -16,7 +16,7 @@ class WorkerState:
     processes: int
     ready: int
     running: int
-    models: Mapping[str, str]
+    models: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class QueueState:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> QueueState:
         workers = tuple(WorkerState(**_known(WorkerState, one)) for one in data["workers"])
-        models = tuple(map(ModelState.from_json, data["models"]))
+        models = tuple(map(ModelState.from_json, data.get("models") or ()))
         return cls(**{**_known(cls, data), "workers": workers, "models": models})
 
 
@@ -48,6 +48,7 @@ class ModelVersion:
 
     version: str
     task: str
+    names: Mapping[int, str]
     runtimes: tuple[str, ...]
     workers: tuple[str, ...]
     ready_processes: int
@@ -76,12 +77,10 @@ class ModelState:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelState:
         """From `/model`, which says `model`, or `/models` and `/queue`, which say `name`."""
-        names = data.get("names") or {}
-        pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
         given = {
             "model": str(data.get("model") or data.get("name") or ""),
             "task": str(data.get("task") or ""),
-            "names": {int(number): str(name) for number, name in pairs},
+            "names": _names(data),
             "versions": tuple(map(_version, data.get("versions") or ())),
         }
         return cls(**{**_known(cls, data), **given})
@@ -89,7 +88,13 @@ class ModelState:
 
 def _version(data: Mapping[str, Any]) -> ModelVersion:
     lists = {name: tuple(data[name]) for name in ("runtimes", "workers")}
-    return ModelVersion(**{**_known(ModelVersion, data), **lists})
+    return ModelVersion(**{**_known(ModelVersion, data), **lists, "names": _names(data)})
+
+
+def _names(data: Mapping[str, Any]) -> dict[int, str]:
+    names = data.get("names") or {}
+    pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
+    return {int(number): str(name) for number, name in pairs}
 
 
 def _known(kind: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from shared.errors import InvalidSettings
+from shared.errors import InvalidSettings, ModelNotFound
 from shared.job.dead_letters import DeadLetters
 from shared.job.worker_store import WorkerStore
 from shared.redis_access.client import UNAVAILABLE
@@ -63,7 +63,11 @@ def show(
 @app.command()
 def retry(task_id: TaskId) -> None:
     """Submit the image again as a new job, and print the new id."""
-    new_id = _letters().retry(task_id)
+    try:
+        new_id = _letters().retry(task_id)
+    except ModelNotFound as error:
+        typer.echo(f"{error.message} Start one, or keep the letter.", err=True)
+        raise typer.Exit(FAILED) from None
     if new_id is None:
         raise _missing(task_id)
     typer.echo(new_id)

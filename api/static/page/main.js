@@ -34,4 +34,4 @@ const panel = new ModelPanel((model) => {
   byId("command").textContent = curlCommand("bus.jpg", 0.25, board.model);
   showSamples(config.samples, Object.values(model.names), (files) => board.add(files));
 });
-new QueueStrip((queue) => panel.compare(queue.models));
+new QueueStrip((queue) => panel.compare(queue));

@@ -40,9 +40,10 @@ export class ModelPanel {
     else this.timer = setTimeout(() => this.ask(), ASK_AGAIN_MS);
   }
 
-  /** Ask again if /queue has other models than before, or somebody has begun to serve one. */
-  compare(models) {
-    const seen = models.map(({ name, ready_processes: ready }) => `${name} ${ready > 0}`).join();
+  /** Ask again if /queue has other models or versions than before. */
+  compare({ models, workers }) {
+    const names = models.map(({ name, default: isDefault }) => [name, isDefault]);
+    const seen = JSON.stringify([names, workers.map((worker) => [worker.models, worker.ready > 0])]);
     if (this.seen && seen !== this.seen) this.ask();
     this.seen = seen;
   }
@@ -60,7 +61,8 @@ export class ModelPanel {
       ?? this.models.find((model) => model.default) ?? this.models[0];
     byId("model-select").value = this.chosen.name;
     describe(this.chosen);
-    if (this.chosen.name !== before?.name) this.onChoice(this.chosen);
+    const shown = (model) => model && JSON.stringify([model.name, model.default, model.names]);
+    if (shown(this.chosen) !== shown(before)) this.onChoice(this.chosen);
   }
 }
 

@@ -31,15 +31,16 @@ for _, job in ipairs(arg.jobs) do
   bytes = bytes + job.bytes
   if not has_image(job.id) then return refuse('unstored', {}) end
 end
-redis.call('ZADD', P .. ':models', now, arg.model)
 local key, waiting = model_key(arg.model), queued_jobs(arg.model)
 local its_bytes = field(key, 'queued_bytes')
-if not arg.adopt and (waiting + #arg.jobs > limit_of_model(MAX_QUEUE_JOBS, all_queued_jobs() - waiting)
-    or its_bytes + bytes > limit_of_model(MAX_QUEUE_BYTES, stat('queued_bytes') - its_bytes)) then
+local max_jobs = limit_of_model(arg.model, MAX_QUEUE_JOBS, all_queued_jobs() - waiting, waiting)
+local max_bytes = limit_of_model(arg.model, MAX_QUEUE_BYTES, stat('queued_bytes') - its_bytes, waiting)
+if not arg.adopt and (waiting + #arg.jobs > max_jobs or its_bytes + bytes > max_bytes) then
   count('refused', #arg.jobs)
   return refuse('full', {tostring(waiting), tostring(drain_interval_us(key))})
 end
 
+redis.call('ZADD', P .. ':models', 'NX', now, arg.model)
 local lane = lane_of(arg.model, arg.owner)
 local views = {}
 for i, job in ipairs(arg.jobs) do

@@ -119,11 +119,12 @@ local function all_queued_jobs()
   return total
 end
 
--- How much of a bound one model may use, given what the others use. It is never all that is left, so
--- that a model whose workers are away cannot shut the others out.
-local function limit_of_model(bound, others)
-  local share = redis.call('ZCARD', P .. ':models') > 1 and 0.75 or 1
-  return (bound - others) * share
+-- How much of a bound one model may use, given what the others use. If it has jobs waiting already, not
+-- all that is left: a model whose workers are away must not shut the others out.
+local function limit_of_model(model, bound, others, waiting)
+  local alone = redis.call('ZCARD', P .. ':models') - (redis.call('ZSCORE', P .. ':models', model) and 1 or 0) == 0
+  if alone or waiting == 0 then return bound - others end
+  return math.ceil((bound - others) * 0.75)
 end
 
 -- To be called whenever a worker reports or leaves.

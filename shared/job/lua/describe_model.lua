@@ -2,7 +2,7 @@
 -- arg: model, version, description (JSON text)
 local served = {['version:' .. arg.version] = true}
 for _, text in ipairs(redis.call('HVALS', P .. ':workers')) do
-  local version = cjson.decode(text).models[arg.model]
+  local version = (cjson.decode(text).models or {})[arg.model]
   if version then served['version:' .. version] = true end
 end
 for _, name in ipairs(redis.call('HKEYS', model_key(arg.model))) do

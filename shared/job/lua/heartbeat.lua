@@ -34,7 +34,7 @@ end
 redis.call('HSET', P .. ':workers', worker, arg.report)
 redis.call('ZADD', P .. ':workers-seen', now, worker)
 local unknown = {}
-for model, version in pairs(cjson.decode(arg.report).models) do
+for model, version in pairs(cjson.decode(arg.report).models or {}) do
   redis.call('ZADD', P .. ':models', now, model)
   if redis.call('HEXISTS', model_key(model), 'version:' .. version) == 0 then
     unknown[#unknown + 1] = model
@@ -67,10 +67,11 @@ expire_overdue()
 
 -- A message can vanish between the broker and a worker that dies. A lane is first in, first out. So a
 -- queued job has lost its message if a later job of its lane was taken, or the lane's list is empty,
--- and this is still so after LEASE_MS. A second message would do no harm.
+-- and this is still so after LEASE_MS. A second message would do no harm. Where nobody takes messages,
+-- none has vanished.
 local vanished = {}
 for _, lane in ipairs(all_lanes()) do
-  if redis.call('ZCARD', lane_key(lane)) > 0 then
+  if redis.call('ZCARD', lane_key(lane)) > 0 and ready_processes(model_key(model_of(lane))) > 0 then
     local mark = redis.call('HMGET', P .. ':marks', 'overtaken:' .. lane, 'at:' .. lane)
     local passed = tonumber(redis.call('HGET', P .. ':marks', 'taken:' .. lane) or '0')
     if redis.call('LLEN', list_key(lane)) == 0 then passed = stat('seq') + 1 end

@@ -75,7 +75,7 @@ correct(STATS, 'dead_bytes', dead, 'dead_bytes')
 -- Forget models that nobody has served for long, and that have no jobs.
 local used = {}
 for _, text in ipairs(redis.call('HVALS', P .. ':workers')) do
-  for model in pairs(cjson.decode(text).models) do used[model] = true end
+  for model in pairs(cjson.decode(text).models or {}) do used[model] = true end
 end
 for _, id in ipairs(redis.call('ZRANGE', P .. ':leases', 0, -1)) do
   used[redis.call('HGET', job_key(id), 'model')] = true
