@@ -134,6 +134,9 @@ def _same_network_afterwards() -> Iterator[None]:
 
 
 def main() -> None:
+    # Also when it runs in the background, where a shell has it ignore Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with running_engine() as engine:
         print(f"export DOCKER_HOST={engine.host}", flush=True)
         with suppress(KeyboardInterrupt):

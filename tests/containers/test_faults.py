@@ -22,7 +22,7 @@ from tests.support.largest_pictures import largest_picture
 from tests.support.stack import wait_until
 from yolo_queue import AsyncClient
 
-JOBS, RATE = 60, 4.0
+JOBS, RATE = 60, 10.0
 STARVED_MIB = 700
 """A worker has room in it for photographs, and not for the largest pictures that are allowed."""
 LONG_SECONDS = 300

@@ -95,11 +95,23 @@ def main() -> int:
     unfound = [verdict.mutant for verdict in verdicts if not verdict.found_by]
     alive = [mutant for mutant in unfound if _saves(mutant) is None]
     saving = found.pop("", 0) - len(alive)
-    print(f"{len(verdicts)} mutants; found by {dict(found)}; {saving} only save time")
-    print(f"alive: {len(alive)}", *(mutant.name for mutant in alive), sep="\n    ")
+    by = ", ".join(f"{number} by {finder}" for finder, number in found.most_common())
+    score = (
+        f"{len(verdicts)} mutants: {found.total()} found ({by}), {saving} that only save time, "
+        f"{len(alive)} alive."
+    )
+    print(score, *(mutant.name for mutant in alive), sep="\n    ")
     if arguments.report:
-        arguments.report.write_text("\n".join(_table(verdicts)) + "\n")
+        arguments.report.write_text(f"{_HEAD}\n{score}\n\n" + "\n".join(_table(verdicts)) + "\n")
     return 1 if alive else 0
+
+
+_HEAD = """# Every guard of every script, taken out
+
+Made by `python -m tests.proofs.mutations --report docs/mutations.md`; [proofs.md](proofs.md) says
+what it does. A line is a condition, or a term of one, that was replaced by true or false, and what
+noticed.
+"""
 
 
 def _saves(mutant: Mutant) -> str | None:
