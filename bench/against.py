@@ -31,6 +31,7 @@ def main() -> None:
     options = ["--repeats", "1", "--seconds", str(arguments.seconds)]
     options += ["--weights", str(Path(arguments.weights).resolve())] if arguments.weights else []
     name = "job_cost_auto" if arguments.weights else "queue_plane"
+    sides = (("before", arguments.other), ("now", THIS))
     runs = [
         {
             who: rate(root, options, name)
