@@ -33,10 +33,7 @@ def main() -> None:
     name = "job_cost_auto" if arguments.weights else "queue_plane"
     sides = (("before", arguments.other), ("now", THIS))
     runs = [
-        {
-            who: rate(root, options, name)
-            for who, root in (("before", arguments.other), ("now", THIS))
-        }
+        {who: rate(root, options, name) for who, root in sides}
         for _ in range(arguments.repeats)
     ]
     ratios = [run["now"] / run["before"] for run in runs]
