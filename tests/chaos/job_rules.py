@@ -21,7 +21,7 @@ CLOCK_SECONDS = 1.0
 """How far Redis' clock, which times to live are measured by, may be from the recorder's over the
 length of a run."""
 
-RESULT_FIELDS = ("model", "task", "width", "height", "detections", "image", "timings_ms")
+RESULT_FIELDS = ("model_version", "task", "width", "height", "detections", "image", "timings_ms")
 COMPARED_APART = ("status", "image", "links")
 """Event streams have a link instead of the picture, and webhooks have none."""
 

@@ -119,8 +119,8 @@ IMPOSSIBLE: dict[str, tuple[str, list[Operation]]] = {
         [SUBMITTED, cancelled(2, 3), read(4, 5, "X0", detections=DETECTIONS)],
     ),
     "a running job shows a result": (
-        "shows model",
-        [SUBMITTED, read(4, 5, "P1", model="demo.pt")],
+        "shows model_version",
+        [SUBMITTED, read(4, 5, "P1", model_version="9f86")],
     ),
     "a completed job has an error": (
         "the error does not fit",
