@@ -33,8 +33,7 @@ def main() -> None:
     name = "job_cost_auto" if arguments.weights else "queue_plane"
     sides = (("before", arguments.other), ("now", THIS))
     runs = [
-        {who: rate(root, options, name) for who, root in sides}
-        for _ in range(arguments.repeats)
+        {who: rate(root, options, name) for who, root in sides} for _ in range(arguments.repeats)
     ]
     ratios = [run["now"] / run["before"] for run in runs]
     what = "demo model" if arguments.weights else "no-op detector"
