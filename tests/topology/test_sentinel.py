@@ -154,7 +154,7 @@ def test_flower_sees_the_queue_behind_sentinel(group: SentinelGroup, service: St
             answer = httpx.get(f"http://127.0.0.1:{port}/broker", auth=("u", "p"), timeout=10)
         except httpx.TransportError:
             return ""
-        return answer.text if "yolo.7" in answer.text else ""
+        return answer.text if "yolo.demo.7" in answer.text else ""
 
     page = str(wait_until(seen, seconds=40, what="Flower lists the lanes"))
     assert "a%2Fb" not in page

@@ -128,7 +128,7 @@ def test_flower_sees_the_queue(service: Stack) -> None:
             answer = httpx.get(f"http://127.0.0.1:{port}/broker", auth=("u", "p"), timeout=10)
         except httpx.TransportError:
             return False
-        return "yolo.7" in answer.text
+        return "yolo.demo.7" in answer.text
 
     wait_until(seen, seconds=40, what="Flower lists the lanes")
     flower.terminate()
