@@ -18,7 +18,6 @@ from worker.abandoned_attempt import abandon_attempt
 from worker.model.detector import Prediction
 from worker.model.images import DecodedImage, decode, encode_jpeg, side_needed
 from worker.process.child import PoolProcess
-from worker.process.parent import parent
 
 log = logging.getLogger("yolo_queue.worker")
 
@@ -38,7 +37,7 @@ def run_job(process: PoolProcess, task_id: str) -> dict[str, Any]:
 
 def claim(process: PoolProcess, task_id: str) -> Attempt:
     """Raises Celery's `Ignore` if there is nothing to claim."""
-    attempt = process.store.claim(task_id, process.worker, parent().models_taken)
+    attempt = process.store.claim(task_id, process.worker, process.models_taken())
     if attempt == "elsewhere":
         process.store.republish(task_id)
         log.info("passed on: this worker does not serve its model")

@@ -222,7 +222,7 @@ def test_results_can_be_copied_and_saved(tabs: Tabs) -> None:
     command = shlex.split(page.evaluate("navigator.clipboard.readText()"))
     assert command[0] == "curl"
     assert "file=@it's a label.jpg" in command
-    assert command[-1] == f"{tab.url}/predict/?conf=0.25&annotate=false"
+    assert command[-1] == f"{tab.url}/predict/?model=demo&conf=0.25&annotate=false"
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Save JSON").click()

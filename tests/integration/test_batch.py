@@ -86,7 +86,7 @@ class Service:
         row = self.memory.row(0)
         row.announce_loaded(1)
         detectors: Any = {MODEL: self.detector}
-        self.process = PoolProcess(self.settings, detectors, self.store, "w", row)
+        self.process = PoolProcess(self.settings, detectors, self.store, "w", row, lambda: MODELS)
         self.ids: list[str] = []
 
     async def accept(self, *images: bytes) -> None:

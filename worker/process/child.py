@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ class PoolProcess:
     store: WorkerStore
     worker: str
     row: ProcessRow
+    models_taken: Callable[[], Collection[str]]
+    """The models whose jobs this worker takes now (`Parent.models_taken`)."""
 
     def detector_of(self, attempt: Attempt) -> Detector:
         """Of the model that the job is for; `claim` gives this process no other."""
@@ -65,7 +68,14 @@ def start(settings: Settings, index: int) -> None:
     tracing.start("yolo-queue-worker", settings)
     store = WorkerStore(settings)
     row = parent().memory.row(index)
-    _this = PoolProcess(settings, detectors, store.retrying(until_available), parent().name, row)
+    _this = PoolProcess(
+        settings,
+        detectors,
+        store.retrying(until_available),
+        parent().name,
+        row,
+        lambda: parent().models_taken,
+    )
     _open_connection(store)
     row.announce_loaded(os.getpid())
     loaded = ", ".join(
