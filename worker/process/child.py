@@ -6,9 +6,9 @@ import json
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -131,11 +131,17 @@ def describe(detector: Detector) -> dict[str, Any]:
 
 def _open_connection(store: WorkerStore) -> None:
     """Claim a job that does not exist, so that the first real one finds the connection open and the
-    script loaded. If Redis is away now, the first job does it: a process that waited here could
+    script loaded; in the background if Redis is away now, since a process that waits here can
     neither take a job nor be told to stop."""
     nobody = str(uuid4())  # a producer may call its job anything
-    with suppress(*UNAVAILABLE):
+
+    def claim() -> None:
         store.claim(nobody, parent().name, [])
+
+    try:
+        claim()
+    except UNAVAILABLE:
+        threading.Thread(target=until_available, args=(claim,), daemon=True).start()
 
 
 def stop() -> None:
