@@ -1,5 +1,5 @@
--- Accept one or several jobs of one owner for one model: records, places in the queue and Celery messages in one
--- step, or a refusal that leaves nothing behind. Their uploads are stored already; a refusal deletes
+-- Accept one or several jobs of one owner for one model: records, places in the queue and Celery
+-- messages in one step, or a refusal that leaves nothing behind. Their uploads are stored already; a refusal deletes
 -- them.
 -- Safe to repeat: jobs that are there already are accepted again without being counted twice.
 -- arg: owner, model, idempotency_key, fingerprint, adopt (Celery has delivered the task already, so it

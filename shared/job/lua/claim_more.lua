@@ -1,4 +1,5 @@
--- Start attempts at queued jobs of the same model that can share a forward pass with one that this worker has claimed.
+-- Start attempts at queued jobs of the same model that can share a forward pass with one that this
+-- worker has claimed.
 -- They go ahead of jobs that wait before them, so the lane's mark (heartbeat.lua) stays.
 -- arg: id, attempt, worker, wanted
 -- Returns the records of the jobs that were claimed, each flat.

@@ -122,7 +122,8 @@ end
 -- How much of a bound one model may use, given what the others use. If it has jobs waiting already, not
 -- all that is left: a model whose workers are away must not shut the others out.
 local function limit_of_model(model, bound, others, waiting)
-  local alone = redis.call('ZCARD', P .. ':models') - (redis.call('ZSCORE', P .. ':models', model) and 1 or 0) == 0
+  local itself = redis.call('ZSCORE', P .. ':models', model) and 1 or 0
+  local alone = redis.call('ZCARD', P .. ':models') == itself
   if alone or waiting == 0 then return bound - others end
   return math.ceil((bound - others) * 0.75)
 end
