@@ -110,7 +110,10 @@ class QueueCollector(Collector):
             "jobs_refused": ("Jobs refused because the queue was full.", "refused"),
             "attempts": ("Attempts started.", "attempts"),
             "stale_commits": ("Commits refused because the lease was lost.", "stale_commits"),
-            "messages_republished": ("Messages written again: vanished, or passed on.", "republished"),
+            "messages_republished": (
+                "Messages written again: vanished, or passed on.",
+                "republished",
+            ),
         }
         for name, (text, key) in counters.items():
             yield CounterMetricFamily(f"yolo_queue_{name}", text, value=stats.get(key, 0))

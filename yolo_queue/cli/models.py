@@ -32,7 +32,10 @@ def models(url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
 
 def view(models: list[ModelState]) -> Table:
     """One row a version."""
-    table = Table("model", "version", "task", "classes", "ready", "runtime", "workers", "waiting")
+    table = Table("model")
+    table.add_column("version", no_wrap=True, min_width=12)  # what `drain_model` wants
+    for title in ("task", "classes", "ready", "runtime", "workers", "waiting"):
+        table.add_column(title, overflow="fold")
     for model in models:
         name = escape(model.model) + (" (default)" if model.default else "")
         if not model.versions:
