@@ -11,7 +11,7 @@ from yolo_queue.cli.service_options import DEFAULT_URL, ApiKey, Url, unusable
 
 
 def models(url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
-    """Show the models, their versions, who serves them and what waits for them.
+    """Show the models, their versions and who serves them.
 
     \b
     To change the weights of a model without a gap:
@@ -32,16 +32,16 @@ def models(url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
 
 def view(models: list[ModelState]) -> Table:
     """One row a version."""
-    table = Table("model")
-    table.add_column("version", no_wrap=True, min_width=12)  # what `drain_model` wants
-    for title in ("task", "classes", "ready", "runtime", "workers", "waiting"):
-        table.add_column(title, overflow="fold")
+    table = Table()
+    # Not cut on a narrow terminal: `drain_model` wants a name and a version.
+    for title in ("model", "version", "task", "classes", "ready", "runtime"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("workers", overflow="fold")
     for model in models:
-        name = escape(model.model) + (" (default)" if model.default else "")
+        name = escape(model.model) + ("\n(default)" if model.default else "")
         if not model.versions:
-            table.add_row(name, "", "", "", "0", "", "[red]none yet[/red]", str(model.depth))
+            table.add_row(name, "", "", "", "0", "", "[red]none yet[/red]")
         for number, version in enumerate(model.versions):
-            workers = "\n".join(map(escape, version.workers)) or "[red]none[/red]"
             table.add_row(
                 name if number == 0 else "",
                 version.short,
@@ -49,7 +49,6 @@ def view(models: list[ModelState]) -> Table:
                 str(len(version.names)),
                 str(version.ready_processes),
                 ", ".join(version.runtimes),
-                workers,
-                str(model.depth) if number == 0 else "",
+                "\n".join(map(escape, version.workers)) or "[red]none[/red]",
             )
     return table
