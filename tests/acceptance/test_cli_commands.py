@@ -15,7 +15,8 @@ from PIL import Image
 
 from tests.support.camera_files import camera_files
 from tests.support.images import SAMPLES, sample
-from tests.support.stack import ROOT, Stack, free_port
+from tests.support.stack import DEMO_MODEL, ROOT, Stack, free_port
+from worker.model.weights import version_of
 
 
 def yolo_queue(
@@ -122,6 +123,13 @@ def test_watch_once(stack: Stack) -> None:
     assert done.returncode == 0, done.stderr
     assert "ready processes 2" in done.stdout
     assert "demo" in done.stdout
+
+
+def test_models(stack: Stack) -> None:
+    done = yolo_queue("models", "--url", stack.url)
+    assert done.returncode == 0, done.stderr
+    assert "(default)" in done.stdout
+    assert version_of(DEMO_MODEL)[:12] in done.stdout, "also on a narrow terminal"
 
 
 def test_doctor(stack: Stack) -> None:
