@@ -55,7 +55,7 @@ def main() -> None:
             prepared.terminate()
             prepared.wait()
             answers, moments = asyncio.run(run(stack, new, arguments.rate))
-    report(answers, moments, version_of(new), arguments.rate)
+        report(answers, moments, version_of(new), arguments.rate)
 
 
 async def run(stack: Stack, new: Path, rate: float) -> tuple[list[Answer], list[float]]:

@@ -3,7 +3,8 @@
     SIMULATED_MS=50 celery -A tests.support.simulated_app worker
 
 Decoding and encoding are skipped. With SIMULATED_MS=0, the default, only the queue itself is left:
-gateway, Redis, Celery, job records.
+gateway, Redis, Celery, job records. With SIMULATED_LOAD_UNTIL=FILE a pool process has loaded its
+models once that file exists; with SIMULATED_RUN_UNTIL=FILE a job has run once it does.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ LATENCY_SECONDS = float(os.environ.get("SIMULATED_MS", "0")) / 1000
 _BLANK = np.zeros((4, 4, 3), np.uint8)
 
 
+def wait_for_file(variable: str) -> None:
+    """Wait until the file exists that this environment variable names, if any."""
+    while (path := os.environ.get(variable)) and not Path(path).exists():
+        time.sleep(0.02)
+
+
 class SimulatedDetector:
     """Sleeps instead of computing: as many as wanted fit on one core."""
 
@@ -39,8 +46,10 @@ class SimulatedDetector:
 
     def __init__(self, settings: Settings, model: ServedModel, **_: Any) -> None:
         self.served = model
+        wait_for_file("SIMULATED_LOAD_UNTIL")
 
     def predict(self, image: DecodedImage, parameters: DetectParameters) -> detector.Prediction:
+        wait_for_file("SIMULATED_RUN_UNTIL")
         if LATENCY_SECONDS:
             time.sleep(LATENCY_SECONDS)
         found = {

@@ -1,6 +1,6 @@
-"""The worker's consumer of messages. It differs from Celery's in three ways: how it waits for a
-Redis that is away, what it does with a message that cannot become a job, and how often it sends
-events."""
+"""The worker's consumer of messages. It differs from Celery's in four ways: how it waits for a
+Redis that is away, what it does with a message that cannot become a job, or that comes when the
+worker is told to stop, and how often it sends events."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from functools import partial
 from typing import Any
 
+from celery.worker import state
 from celery.worker.consumer import Consumer
 from kombu.log import get_logger
 
@@ -27,6 +28,13 @@ EVENTS_SECONDS = 0.5
 waits for Redis each time: that was 40 % of the parent's work."""
 
 
+def is_stopping() -> bool:
+    """Whether this worker has been told to stop."""
+    # Both are an exit status then, which may be 0.
+    told = (state.should_stop, state.should_terminate)
+    return any(status is not None and status is not False for status in told)
+
+
 class JobConsumer(Consumer):  # type: ignore[misc]
     _events_due = False
 
@@ -43,7 +51,11 @@ class JobConsumer(Consumer):  # type: ignore[misc]
         take = super().create_task_handler(*args, **kwargs)
 
         def on_message(message: Any) -> None:
-            if fault := fault_of(message):
+            # Celery notices a SIGTERM at its next event, which may be this message. It would keep
+            # it until the last running job has ended.
+            if is_stopping():
+                message.requeue()
+            elif fault := fault_of(message):
                 message.ack_log_error(logger, self.connection_errors)
                 keep(text_of(message._raw), fault)
             else:

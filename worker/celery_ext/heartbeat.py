@@ -24,6 +24,8 @@ from kombu.asynchronous import set_event_loop
 from shared.job.keys import HEARTBEAT_SECONDS
 from shared.job.worker_store import WorkerStore
 from shared.redis_access.client import UNAVAILABLE
+from worker.celery_ext.consumer import is_stopping
+from worker.celery_ext.readiness import loaded_processes
 from worker.process.parent import parent
 
 log = logging.getLogger("yolo_queue.worker")
@@ -134,9 +136,7 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
         if _store is None:
             return
         jobs = [request.id for request in list(state.active_requests)]
-        # `should_stop` is an exit status, which may be 0, once the worker is told to stop.
-        stopping = state.should_stop is not None and state.should_stop is not False
-        if jobs and stopping:
+        if jobs and is_stopping():
             _LastHeartbeats(_store, jobs).start()
             return
         # Once the broker connection is closed, this worker takes no jobs.
@@ -190,15 +190,16 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
             )
 
     def _report(self, consumer: Any, busy_processes: int, jobs: int) -> dict[str, Any]:
-        live = set(consumer.pool.info["processes"])
-        loaded = len(live & parent().memory.loaded_pids())
+        loaded = loaded_processes(consumer.pool)
+        if busy_processes >= loaded:  # it takes nothing, so no probe either
+            self._probed_at = time.monotonic()
         idle_seconds = time.monotonic() - self._probed_at
-        consuming = busy_processes >= loaded or idle_seconds < CONSUMING_SECONDS
+        consuming = idle_seconds < CONSUMING_SECONDS
         if not consuming and loaded:
             log.warning("not consuming for %.0f s although the broker answers", idle_seconds)
         models, taken = parent().models, parent().models_taken
         return {
-            "processes": len(live),
+            "processes": len(consumer.pool.info["processes"]),
             "loaded": loaded,
             "ready": loaded if consuming and taken else 0,
             "running": jobs,

@@ -99,8 +99,13 @@ class ProcessRow:
     def __init__(self, row: _Row) -> None:
         self._row = row
 
+    @property
+    def loaded_pid(self) -> int:
+        """The last process in this place that has loaded its models; 0 if none has."""
+        return int(self._row.loaded_pid)
+
     def announce_loaded(self, pid: int) -> None:
-        """The process has its model and can take jobs."""
+        """The process has its models and can take jobs."""
         self._row.loaded_pid = pid
 
     # -- counters -------------------------------------------------------------------------------
