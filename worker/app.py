@@ -146,7 +146,7 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     # the parent would be copied one by one.
     gc.collect()
     gc.freeze()
-    sender.app.steps["consumer"].add("worker.celery_ext.readiness:ConsumeWhenLoaded")
+    sender.app.steps["consumer"].add("worker.celery_ext.readiness:ConsumeWhileReady")
     sender.app.steps["consumer"].add("worker.celery_ext.heartbeat:Heartbeat")
 
 

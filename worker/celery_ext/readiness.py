@@ -1,7 +1,9 @@
-"""Lets a worker take messages only for processes that have loaded their models.
+"""Lets a worker take messages only while it can run them: no more than it has processes with loaded
+models, and none once it is told to stop.
 
-Celery takes one for each process of the pool from the start. A worker that is still loading would
-take jobs from workers that could run them at once, and keep them for as long as it loads.
+Celery takes one for each process of the pool from the start, and waits for messages until the pool
+has stopped. A worker that loads, or that still runs a job while it stops, would keep jobs from
+workers that could run them at once.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state
 
+from worker.celery_ext.consumer import is_stopping
+from worker.celery_ext.transport import end_poll
 from worker.process.parent import parent
 
 
@@ -22,7 +26,7 @@ def loaded_processes(pool: Any) -> int:
     )
 
 
-class ConsumeWhenLoaded(bootsteps.StartStopStep):  # type: ignore[misc]
+class ConsumeWhileReady(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
@@ -36,4 +40,5 @@ class ConsumeWhenLoaded(bootsteps.StartStopStep):  # type: ignore[misc]
         qos.can_consume = can_consume
 
     def stop(self, consumer: Any) -> None:
-        pass
+        if is_stopping() and consumer.task_consumer:
+            end_poll(consumer.task_consumer.channel)  # what comes now is given back (consumer.py)

@@ -20,7 +20,7 @@ class _Robust:
     QoS = QoS
 
     def close(self) -> None:
-        _end_poll(self)
+        end_poll(self)
         super().close()  # type: ignore[misc]
 
     def _brpop_read(self, **options: Any) -> Any:
@@ -84,8 +84,8 @@ class SentinelTransport(_RobustTransport, kombu_redis.SentinelTransport):  # typ
     connection_errors = _CONNECTION_ERRORS
 
 
-def _end_poll(channel: Any) -> None:
-    """Read the answer that the channel still waits for, if Redis can give it.
+def end_poll(channel: Any) -> None:
+    """Read the answer that the channel still waits for, a second at most, if Redis can give it.
 
     If it cannot, kombu gives up closing. When Celery closes a second time, the channel has no
     connection any more and raises an error that ends the worker

@@ -22,12 +22,26 @@ sizes that came most often: in bfloat16 two workers would then answer the same p
 differently."""
 
 
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def is_slow_in_bfloat16(cpuinfo: str) -> bool:
+    """Whether a CPU, described as in `/proc/cpuinfo`, has instructions for bfloat16 that take
+    longer than those for 32 bits.
+
+    Intel's do where AMX is missing, which a virtual machine may hide: YOLOv8n took 1.5 times as
+    long on such a Xeon, and 0.6 times on an AMD EPYC (docs/performance.md). OpenVINO only looks
+    for the instructions.
+    """
+    words = set(cpuinfo.split())
+    return "GenuineIntel" in words and "amx_bf16" not in words
+
+
 def openvino_options(threads: int, precision: str) -> dict[str, Any]:
     """Options for compiling a network.
 
     `threads`: cores that one call may use; by default OpenVINO takes all of them in each process.
-    `precision`: `f32`, or `auto` for what OpenVINO finds fastest on this CPU, which is bfloat16
-    where the CPU has instructions for it.
+    `precision`: `f32`, or `auto` for bfloat16 where this CPU is faster with it.
     """
     import openvino
 
@@ -38,7 +52,8 @@ def openvino_options(threads: int, precision: str) -> dict[str, Any]:
         # Keeps machine code for about 30 input sizes, 5 MB each. The default keeps 120.
         "CPU_RUNTIME_CACHE_CAPACITY": "1000",
     }
-    if precision == "f32":
+    slow = CPUINFO.exists() and is_slow_in_bfloat16(CPUINFO.read_text())
+    if precision == "f32" or slow:
         options["INFERENCE_PRECISION_HINT"] = openvino.Type.f32
     return options
 
