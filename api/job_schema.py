@@ -68,6 +68,14 @@ class Timings(BaseModel):
     total: float
 
 
+class Tiles(BaseModel):
+    """How the picture was cut. `count`: 0 if it fitted into one tile and went through whole."""
+
+    count: int
+    size: int = Field(description="Longest side of a tile in pixels of the original.")
+    overlap: float = Field(description="Least share of a tile that its neighbour has as well.")
+
+
 class Job(BaseModel):
     """A job. Fields that are not known yet, or do not apply to its status, are left out."""
 
@@ -89,6 +97,7 @@ class Job(BaseModel):
     task: str | None = None
     width: int | None = Field(None, description="Width of the upright original image in pixels.")
     height: int | None = Field(None, description="Height of that image in pixels.")
+    tiles: Tiles | None = Field(None, description="With `tile` alone.")
     detections: list[Detection] | None = None
     image: str | None = Field(
         None, description="The annotated picture as a JPEG data URL. Null with `annotate=false`."

@@ -28,6 +28,7 @@ STATUS: dict[type[errors.YoloQueueError], int] = {
     errors.UploadTooSlow: 408,
     errors.InvalidImage: 422,
     errors.TooManyPixels: 422,
+    errors.TooManyTiles: 422,
     errors.InvalidParameter: 422,
     errors.IdempotencyConflict: 422,
     errors.NotAuthenticated: 401,

@@ -51,6 +51,12 @@ class TooManyPixels(UploadError):
     code = "too_many_pixels"
 
 
+class TooManyTiles(UploadError):
+    """The tiles that the request asks for would cut the picture into more than `MAX_TILES`."""
+
+    code = "too_many_tiles"
+
+
 class InvalidParameter(YoloQueueError):
     code = "invalid_parameter"
 

@@ -10,13 +10,20 @@ from typing import Any
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
 from shared import tracing
-from shared.errors import ImageMissingInStore, JobError
+from shared.errors import ImageMissingInStore, InvalidTask, JobError, TooManyTiles
 from shared.job.celery_result import failure_meta, success_meta
 from shared.job.record import Attempt, DetectParameters
 from shared.logs import about_task
+from shared.tiling import Tile, Tiling
 from worker.abandoned_attempt import abandon_attempt
 from worker.model.detector import Prediction
-from worker.model.images import DecodedImage, decode, encode_jpeg, side_needed
+from worker.model.images import (
+    DecodedImage,
+    decode,
+    encode_jpeg,
+    scale_needed,
+    side_needed,
+)
 from worker.process.child import PoolProcess
 
 log = logging.getLogger("yolo_queue.worker")
@@ -112,8 +119,22 @@ def _work(process: PoolProcess, attempt: Attempt) -> Outcome:
     begin = time.perf_counter()
     decoded = decode_for(process, image, parameters)
     decode_seconds = time.perf_counter() - begin
-    prediction = process.detector_of(attempt).predict(decoded, parameters)
-    return outcome_of(process, attempt, decoded, prediction, begin, decode_seconds)
+    tiling, detector = (
+        tiling_for(process, attempt, parameters, decoded),
+        process.detector_of(attempt),
+    )
+    if tiling and tiling.count:
+        whole = Tile(0, 0, decoded.width, decoded.height)
+        begin_infer = time.perf_counter()
+        found = detector.find(decoded, [whole, *tiling.tiles], parameters)
+        seconds = time.perf_counter() - begin_infer
+        prediction = detector.merge(found, decoded, parameters, seconds)
+    else:
+        prediction = detector.predict(decoded, parameters)
+    result, jpeg = outcome_of(process, attempt, decoded, prediction, begin, decode_seconds)
+    if tiling:
+        result["tiles"] = {"count": tiling.count, "size": tiling.size, "overlap": tiling.overlap}
+    return result, jpeg
 
 
 def fetch(process: PoolProcess, attempt: Attempt) -> bytes:
@@ -133,7 +154,21 @@ def decode_for(process: PoolProcess, image: bytes, parameters: DetectParameters)
         image,
         max_pixels=settings.max_image_pixels,
         min_side=side_needed(parameters, settings.annotated_max_side),
+        min_scale=scale_needed(parameters),
     )
+
+
+def tiling_for(
+    process: PoolProcess, attempt: Attempt, parameters: DetectParameters, decoded: DecodedImage
+) -> Tiling | None:
+    """How to cut the picture; None if the job asks for no tiles. Raises `InvalidTask`."""
+    try:
+        tiling = parameters.tiling(decoded.width, decoded.height, process.settings.max_tiles)
+    except TooManyTiles as error:  # for the gateway or the header of the file, it was not
+        raise InvalidTask(error.message) from error
+    if tiling and not process.detector_of(attempt).can_tile:
+        raise InvalidTask(f"The model {attempt.record.model} classifies whole pictures, not tiles.")
+    return tiling
 
 
 def outcome_of(

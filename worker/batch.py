@@ -45,7 +45,8 @@ def run_in_batch(process: PoolProcess, task_id: str) -> dict[str, Any]:
         attempt = claim(process, task_id)
         first = attempt.number == BATCH_ATTEMPT
         short = len(task_id.encode()) <= MAX_BATCHED_ID_BYTES
-        if not (first and process.detector_of(attempt).can_batch and short):
+        whole = attempt.record.parameters.get("tile") is None
+        if not (first and whole and process.detector_of(attempt).can_batch and short):
             return run_alone(process, attempt)
         batch = Batch(process, attempt)
         try:

@@ -74,6 +74,7 @@ def _adopt(
         content = _inline_image(*arguments, image=parameters.pop("image", None))
         checked = DetectParameters.model_validate(parameters)
         header = check_file(content, max_pixels=process.settings.max_image_pixels)
+        checked.tiling(*header.upright_size, process.settings.max_tiles)
     except (UploadError, TypeError, ValueError) as error:  # pydantic's is a ValueError
         refusal = InvalidTask(f"The inline task cannot be run: {error}")
         store.refuse(task_id, refusal)

@@ -28,7 +28,7 @@ from yolo_queue.client.errors import (
 )
 from yolo_queue.client.flows import Parameters
 from yolo_queue.client.image_source import ImageSource
-from yolo_queue.client.job_fields import Box, Detection, JobFields, Outcome
+from yolo_queue.client.job_fields import Box, Detection, JobFields, Outcome, Tiles
 from yolo_queue.client.service_state import ModelState, ModelVersion, QueueState, WorkerState
 from yolo_queue.client.sync_client import Client, Job
 
@@ -54,6 +54,7 @@ __all__ = [
     "Outcome",
     "Parameters",
     "QueueState",
+    "Tiles",
     "TooManyRequests",
     "Unavailable",
     "Unreachable",

@@ -19,6 +19,7 @@ from api.problems import responses
 from api.services import services_of
 from api.uploads import Upload
 from shared import errors, tracing
+from shared.job.queue_state import ModelState
 from shared.job.record import DetectParameters, JobState, NewJob
 from shared.logs import current_task_id
 from shared.settings import MODEL_NAME, Settings
@@ -55,6 +56,7 @@ _ERRORS = (
     errors.UploadTooSlow,
     errors.InvalidImage,
     errors.TooManyPixels,
+    errors.TooManyTiles,
     errors.InvalidParameter,
     errors.NotAuthenticated,
     errors.ModelNotFound,
@@ -137,8 +139,9 @@ async def submit(
     with ExitStack() as watching:
         with services.upload_budget.allocate(owner, size) as allocation:
             model = await store.admit(size, query.model)
+            _check_task(query, model)
             upload = await uploads.receive(request, settings, allocation)
-            job = _new_job(settings, owner, model, query, upload, idempotency_key)
+            job = _new_job(settings, owner, model.name, query, upload, idempotency_key)
             if seconds:
                 watch = watching.enter_context(services.notifier.watch(job.task_id, end_only=True))
             record, is_new = await store.accept(job)
@@ -181,12 +184,20 @@ async def submit_batch(request: Request, owner: Owner, query: Parameters) -> Res
     size = uploads.announced_bytes(request, settings, files=settings.max_batch_files)
     with services.upload_budget.allocate(owner, size) as allocation:
         model = await store.admit(size, query.model)
+        _check_task(query, model)
         received = await uploads.receive_batch(request, settings, allocation)
         await services.rate_limiter.check_rest(owner, len(received))
-        jobs = [_new_job(settings, owner, model, query, upload, None) for upload in received]
+        jobs = [_new_job(settings, owner, model.name, query, upload, None) for upload in received]
         records, _ = await store.accept_all(jobs)
     body = {"jobs": [job_object(record) for record in records]}
     return Response(json.dumps(body), 201, media_type="application/json")
+
+
+def _check_task(query: PredictQuery, model: ModelState) -> None:
+    if query.tile is not None and model.task == "classify":
+        raise errors.InvalidParameter(
+            f"tile: the model {model.name} classifies whole pictures, so it cannot take tiles"
+        )
 
 
 def _new_job(
@@ -199,6 +210,8 @@ def _new_job(
 ) -> NewJob:
     if query.webhook_url:
         webhook_sender.check_url(query.webhook_url, settings)
+    parameters = query.parameters()
+    parameters.tiling(*upload.header.upright_size, settings.max_tiles)
     return NewJob(
         owner=owner,
         model=model,
@@ -206,7 +219,7 @@ def _new_job(
         content_type=upload.header.content_type,
         width=upload.header.width,
         height=upload.header.height,
-        parameters=query.parameters(),
+        parameters=parameters,
         idempotency_key=f"{owner}:{hashlib.sha256(key.encode()).hexdigest()}" if key else "",
         fingerprint=_fingerprint(query, upload) if key else "",
         webhook_url=query.webhook_url,

@@ -71,9 +71,9 @@ class GatewayStore:
 
     # -- submitting -----------------------------------------------------------------------------
 
-    async def admit(self, size: int, model: str) -> str:
+    async def admit(self, size: int, model: str) -> ModelState:
         """Refuse before the body is read if there is no such model, the queue is full or Redis is
-        short of memory. Returns the model's name: the default one if `model` is empty.
+        short of memory. Returns the model: the default one if `model` is empty.
 
         An early check, to save the client a useless upload. `accept` decides about room. `size`:
         bytes announced, 0 if unknown. Raises `ModelNotFound`, `NoWorkerReady`, `QueueFull`,
@@ -91,7 +91,7 @@ class GatewayStore:
         max_jobs, max_bytes = queue.limits_of(model, self._settings)
         if state.depth + 1 > max_jobs or state.queued_bytes + size > max_bytes:
             raise queue_full(state.depth, state.drain_rate)
-        return model
+        return state
 
     async def _check_memory(self, size: int) -> None:
         """Keep a share of `maxmemory` free for the results of jobs that are accepted already."""
@@ -240,7 +240,7 @@ class GatewayStore:
         return RedisMemory(int(info["used_memory"]), int(info.get("maxmemory", 0)))
 
     async def queue(self, *, descriptions: bool = False) -> QueueState:
-        """`descriptions`: also what workers said of the versions of their models."""
+        """`descriptions`: also the names of the models' classes."""
         async with self._visit():
             reply = await self._lua.run("queue", descriptions=descriptions)
         state = QueueState.from_reply(reply)

@@ -20,8 +20,8 @@ _VERSION = "version:"
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A model in one version. `version`: SHA-256 of the weights. `description`: task and names of
-    classes, if they were asked for."""
+    """A model in one version. `version`: SHA-256 of the weights. `description`: its task and, if
+    they were asked for, the names of its classes."""
 
     version: str
     described_ms: int
@@ -45,6 +45,11 @@ class ModelState:
     @property
     def queued_bytes(self) -> int:
         return self.stats.get("queued_bytes", 0)
+
+    @property
+    def task(self) -> str:
+        """Ultralytics' name of what the model does; empty if no worker has loaded it yet."""
+        return str(self.versions[0].description.get("task", "")) if self.versions else ""
 
     @classmethod
     def nobody(cls, name: str) -> ModelState:

@@ -8,9 +8,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from shared.tiling import MAX_TILE, MIN_TILE, Tiling, tiling_of
 
 
 class JobState(StrEnum):
@@ -48,7 +50,29 @@ class DetectParameters(BaseModel):
     classes: tuple[int, ...] | None = Field(
         None, max_length=1000, description="Class numbers to keep; all by default."
     )
+    tile: Literal["auto"] | Annotated[int, Field(ge=MIN_TILE, le=MAX_TILE)] | None = Field(
+        None,
+        description="Cut the picture into overlapping tiles of so many pixels, and detect in each "
+        "of them as well as in the whole; `auto` for as many as the network's input has.",
+    )
+    overlap: float = Field(
+        0.2, ge=0, le=0.5, description="Share of a tile that its neighbours have as well."
+    )
     annotate: bool = Field(True, description="Whether to draw and return the annotated picture.")
+
+    def tiling(self, width: int, height: int, max_tiles: int) -> Tiling | None:
+        """How to cut a picture of this size in pixels; None without `tile`. Raises
+        `TooManyTiles`."""
+        if self.tile is None:
+            return None
+        return tiling_of(
+            width,
+            height,
+            tile=self.tile,
+            overlap=self.overlap,
+            imgsz=self.imgsz,
+            max_tiles=max_tiles,
+        )
 
 
 def new_job_id() -> str:

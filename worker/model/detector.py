@@ -18,11 +18,14 @@ import pi_heif
 from shared.errors import InvalidTask, ModelUnavailable
 from shared.job.record import DetectParameters
 from shared.settings import Settings
+from shared.tiling import Tile
 from worker.model.backend import LETTERBOXED_TASKS, Backend
 from worker.model.drawing import draw, replace_white
 from worker.model.images import DecodedImage, Pixels
+from worker.model.merging import Found, merged
 from worker.model.openvino_backend import OpenVINOBackend, pixels_to_openvino
 from worker.model.runtimes import ServedModel
+from worker.model.tiled import find, results_of, rows_of
 from worker.model.ultralytics_backend import UltralyticsBackend
 from worker.model.warm_up import warm_up
 from worker.model.weights import be_quiet_and_offline
@@ -102,6 +105,11 @@ class Detector:
         """Whether several pictures can go through the network in one pass."""
         return self._backend.max_batch != 1
 
+    @property
+    def can_tile(self) -> bool:
+        """Whether what the model finds in parts of a picture can be put together."""
+        return self.task in LETTERBOXED_TASKS
+
     def predict(self, image: DecodedImage, parameters: DetectParameters) -> Prediction:
         """Detect, and draw if asked. Raises `InvalidTask` for a class the model does not have."""
         classes = self._known_classes(parameters)
@@ -132,6 +140,37 @@ class Detector:
                     result, images[number], parameters, infer_seconds
                 )
         return [predictions[number] for number in range(len(images))]
+
+    def find(
+        self, image: DecodedImage, tiles: Sequence[Tile], parameters: DetectParameters
+    ) -> list[Found]:
+        """Detect in each of these tiles of a picture; only if it `can_tile`. Raises what `predict`
+        raises."""
+        return find(self._backend, image, tiles, parameters, self._known_classes(parameters))
+
+    def merge(
+        self,
+        found: Sequence[Found],
+        image: DecodedImage,
+        parameters: DetectParameters,
+        infer_seconds: float,
+    ) -> Prediction:
+        """Make one prediction of what was found in the tiles of a picture, and draw it if asked.
+
+        `infer_seconds`: what finding it took.
+        """
+        begin = time.perf_counter()
+        things = merged(found, iou=parameters.iou, max_det=parameters.max_det)
+        result = results_of(things, image.pixels, self.names)
+        detections = [to_original(row, *image.scale) for row in rows_of(things, result)]
+        predicted = time.perf_counter()
+        annotated: Pixels | None = None
+        if parameters.annotate:
+            max_side = self._settings.annotated_max_side
+            annotated = draw(result, image.pixels, max_side, things.outlines)
+        drawn = time.perf_counter()
+        infer_ms = (infer_seconds + predicted - begin) * 1000
+        return Prediction(detections, annotated, infer_ms, (drawn - predicted) * 1000)
 
     def _known_classes(self, parameters: DetectParameters) -> list[int] | None:
         classes = list(parameters.classes) if parameters.classes is not None else None

@@ -65,18 +65,20 @@ class DecodedImage:
         return self.width / width, self.height / height
 
 
-def decode(image: bytes, *, max_pixels: int, min_side: int = 0) -> DecodedImage:
+def decode(
+    image: bytes, *, max_pixels: int, min_side: int = 0, min_scale: float = 0
+) -> DecodedImage:
     """Decode an image file. The picture becomes upright, and its transparent parts white.
 
     `max_pixels`: largest declared size. `min_side`: a JPEG is decoded at half, a quarter or an
     eighth of its size, which is much faster, if its longer side keeps that many pixels; 0 asks for
-    full size. Raises `UndecodableImage`.
+    full size. `min_scale`: the least share of its size that it keeps. Raises `UndecodableImage`.
     """
     try:
         header = read_header(image, max_pixels=max_pixels)
     except UploadError as error:
         raise UndecodableImage(error.message) from error
-    factor = _reduction(header, min_side)
+    factor = _reduction(header, min_side, min_scale)
     try:
         with memory_bound(_memory_bytes(header)):
             pixels = _upright(_decoded(image, header, factor), header.orientation)
@@ -96,6 +98,13 @@ def side_needed(parameters: DetectParameters, annotated_max_side: int) -> int:
     if parameters.annotate:
         return max(parameters.imgsz, annotated_max_side) if annotated_max_side else 0
     return parameters.imgsz
+
+
+def scale_needed(parameters: DetectParameters) -> float:
+    """Share of a picture's size that its tiles need; 0 without tiles."""
+    if parameters.tile is None:
+        return 0
+    return 1 if parameters.tile == "auto" else min(1, parameters.imgsz / parameters.tile)
 
 
 def encode_jpeg(pixels: Pixels, *, quality: int) -> bytes:
@@ -127,10 +136,11 @@ def _memory_bytes(header: ImageHeader) -> int:
     return MEMORY_BYTES + MEMORY_BYTES_PER_PIXEL * pixels
 
 
-def _reduction(header: ImageHeader, min_side: int) -> int:
+def _reduction(header: ImageHeader, min_side: int, min_scale: float) -> int:
     if header.content_type == "image/jpeg" and min_side:
         for factor in (8, 4, 2):
-            if max(header.width, header.height) >= factor * min_side:
+            enough = max(header.width, header.height) >= factor * min_side
+            if enough and factor * min_scale <= 1:
                 return factor
     return 1
 

@@ -67,6 +67,16 @@ def detect(
         int | None, typer.Option(help="Maximum number of detections per image.")
     ] = None,
     classes: Annotated[str, typer.Option(help="Class numbers to keep, e.g. 0,2,5.")] = "",
+    tile: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE|auto",
+            help="Cut large pictures into tiles of so many pixels, to find small things.",
+        ),
+    ] = "",
+    overlap: Annotated[
+        float | None, typer.Option(help="Share of a tile that its neighbours have as well, 0-0.5.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Images at a time.")] = 8,
     retry_seconds: Annotated[
         float, typer.Option(min=0, help="How long to retry while the service is busy.")
@@ -80,6 +90,7 @@ def detect(
     Examples:
       yolo-queue detect street.jpg
       yolo-queue detect photos/ --out results --save-images
+      yolo-queue detect aerial.jpg --tile auto
       yolo-queue detect 'data/**/*.png' --format coco --out labels
       yolo-queue detect *.jpg --format csv > detections.csv
       curl -s https://example.org/a.jpg | yolo-queue detect - --format json
@@ -108,6 +119,7 @@ def detect(
         raise fail(str(error)) from None
     options: dict[str, Any] = {"conf": conf, "iou": iou, "imgsz": imgsz, "max_det": max_det}
     options |= {"annotate": save_images, "classes": chosen or None, "model": model or None}
+    options |= {"tile": tile or None, "overlap": overlap}
     parameters = cast(Parameters, {name: v for name, v in options.items() if v is not None})
     sink = WRITERS[form or "json"](out) if out or form else None
     try:

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -65,6 +65,11 @@ class Parameters(TypedDict, total=False):
     """Maximum number of detections (300)."""
     classes: list[int]
     """Class numbers to keep (all)."""
+    tile: int | Literal["auto"]
+    """Side of the tiles into which a large picture is cut, in its pixels, 256 to 2048; `auto`: as
+    large as the network's input (no tiles)."""
+    overlap: float
+    """Share of a tile that its neighbours have as well, 0 to 0.5 (0.2)."""
     annotate: bool
     """Whether to draw the annotated picture (True)."""
 

@@ -40,6 +40,16 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
+class Tiles:
+    """How a picture was cut. `count` is 0 if it fitted into one tile; `size`: longest side of a
+    tile in pixels of the original; `overlap`: least share that neighbours have in common."""
+
+    count: int
+    size: int
+    overlap: float
+
+
+@dataclass(frozen=True, slots=True)
 class Detection:
     """One detected object. `confidence` is 0-1. `box` is None for a classification; for an oriented
     box it is the upright rectangle around its corners. `raw` is Ultralytics' own entry, with
@@ -143,6 +153,12 @@ class JobFields:
     @property
     def height(self) -> int:
         return int(self._result("height"))
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """How the picture was cut; None if the job asked for no tiles. Raises like `detections`."""
+        tiles = self._result("tiles")
+        return Tiles(**tiles) if tiles else None
 
     @property
     def model(self) -> str:

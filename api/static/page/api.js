@@ -38,10 +38,10 @@ export async function readJson(path, options) {
 }
 
 /** Submit one image; returns the job. XMLHttpRequest, since fetch() reports no upload progress. */
-export async function submit(file, { model, conf, idempotencyKey, signal, onProgress }) {
+export async function submit(file, { parameters, idempotencyKey, signal, onProgress }) {
   const form = new FormData();
   form.append("file", file, file.name || "image");
-  const query = new URLSearchParams({ ...(model && { model }), conf });
+  const query = new URLSearchParams(parameters);
   for (;;) {
     const key = await keys.ready();
     const headers = { "Idempotency-Key": idempotencyKey, ...keyHeader(key) };

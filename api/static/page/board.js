@@ -12,7 +12,9 @@ export class Board {
   constructor() {
     this.cards = []; // in the order they stand on the page, the latest batch first
     this.maxBytes = Infinity;
-    this.model = ""; // for what is added from now on; empty: the default
+    // For what is added from now on.
+    this.model = ""; // empty: the default
+    this.tiling = {};
     this.uploads = new Uploads();
     this.watch = new Watch({
       onJob: (job) => this.cardOf(job.task_id)?.showJob(job),
@@ -39,7 +41,8 @@ export class Board {
     const isFirst = this.cards.length === 0;
     const cards = [...files].map((file) => {
       const name = file.name || "pasted image";
-      return new Card({ name, file, model: this.model, threshold: this.threshold }, this.handlers);
+      const { model, tiling, threshold } = this;
+      return new Card({ name, file, model, tiling, threshold }, this.handlers);
     });
     this.cards.unshift(...cards);
     byId("cards").prepend(...cards.map((card) => card.element));

@@ -49,12 +49,23 @@ export class CardResult {
     return el(
       "div", { className: "buttons actions" },
       action("Copy as curl", "The command that does the same",
-        () => copy(curlCommand(this.name, this.threshold, this.job.model)), "Copied"),
+        () => copy(curlCommand(this.name, this.threshold, this.job.model, this.job.tiles)), "Copied"),
       action("Save picture", "With the boxes that are shown",
         async () => save(await this.picture.save(), `${stem}-detections.jpg`), "Saved"),
       action("Save JSON", "The job with the detections that are shown",
         async () => save(jsonOf(asShown()), `${stem}.json`), "Saved"),
     );
+  }
+
+  tilesToggle() {
+    const button = el("button", { type: "button", textContent: "Tiles", ariaPressed: "false" });
+    button.title = "Where the picture was cut";
+    button.hidden = !this.job.tiles?.count;
+    button.addEventListener("click", () => {
+      const isShown = this.picture.overlay.toggleTiles(this.job);
+      button.ariaPressed = String(isShown);
+    });
+    return button;
   }
 
   /** The service's own JPEG has every box in it that it found, whatever the slider says. */

@@ -28,10 +28,10 @@ const PENDING = new Set(["waiting", "uploading", "retrying", "queued", "processi
 let numbered = 0;
 
 export class Card {
-  /** `file` is null after a reload; `model` is "" for the default. The handlers: onAccepted,
-   * onChange, onRemove, onRetry, with the card. */
-  constructor({ name, file = null, model = "", taskId = "", threshold }, handlers) {
-    Object.assign(this, { name, file, model, taskId, threshold, handlers });
+  /** `file` is null after a reload; `model` is "" for the default; `tiling`: the parameters for
+   * tiles. The handlers: onAccepted, onChange, onRemove, onRetry, with the card. */
+  constructor({ name, file = null, model = "", tiling = {}, taskId = "", threshold }, handlers) {
+    Object.assign(this, { name, file, model, tiling, taskId, threshold, handlers });
     this.aborter = new AbortController();
     this.picture = new Picture(file, { onPoint: (index) => this.result?.highlight(index) });
     this.build();
@@ -122,7 +122,7 @@ export class Card {
     this.result = new CardResult(job, { name: this.name, picture: this.picture });
     this.result.setThreshold(this.threshold);
     this.body.append(this.result.element);
-    this.stageButtons.prepend(this.result.drawingToggle());
+    this.stageButtons.prepend(this.result.tilesToggle(), this.result.drawingToggle());
   }
 
   showGone() {

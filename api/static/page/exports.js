@@ -3,15 +3,18 @@
 import { el } from "./elements.js";
 import { keys } from "./keys.js";
 
-/** The same request as the page's, answered with the finished detections. No model: the default. */
-export function curlCommand(fileName, conf, model = "") {
-  const which = model && `model=${model}&`;
+/** The same request as the page's, answered with the finished detections. No model: the default.
+ * `tiles`: those of the result, if it was asked for any. */
+export function curlCommand(fileName, conf, model = "", tiles = null) {
+  const query = new URLSearchParams({
+    ...(model && { model }), conf, ...(tiles && { tile: tiles.size, overlap: tiles.overlap }), annotate: false,
+  });
   return [
     "curl",
     ...(keys.needed ? ['-H "X-API-Key: $API_KEY"'] : []), // never the key itself
     "-H 'Prefer: wait=20'",
     `-F ${quoted(`file=@${fileName}`)}`,
-    quoted(`${location.origin}/predict/?${which}conf=${conf}&annotate=false`),
+    quoted(`${location.origin}/predict/?${query}`),
   ].join(" ");
 }
 

@@ -9,6 +9,7 @@ import { installKeyDialog, keys } from "./keys.js";
 import { ModelPanel } from "./model.js";
 import { QueueStrip } from "./queue-strip.js";
 import { showSamples } from "./samples.js";
+import { TilesChoice } from "./tiles.js";
 
 const board = new Board();
 installIntake((files) => board.add(files));
@@ -29,7 +30,9 @@ byId("copy-command").addEventListener("click", ({ target }) =>
   withAnswer(target, () => copy(byId("command").textContent), "Copied"),
 );
 board.resume();
+const tiles = new TilesChoice((parameters) => (board.tiling = parameters));
 const panel = new ModelPanel((model) => {
+  tiles.setModel(model);
   board.model = model.default ? "" : model.name;
   byId("command").textContent = curlCommand("bus.jpg", 0.25, board.model);
   showSamples(config.samples, Object.values(model.names), (files) => board.add(files));

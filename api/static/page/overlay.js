@@ -2,6 +2,7 @@
 
 import { colourOf } from "./colours.js";
 import { el, svg } from "./elements.js";
+import { tilesOf } from "./tiles.js";
 
 /** More labels than this would hide the picture: then only the one in focus is shown. */
 const LABELS_AT_ONCE = 10;
@@ -23,8 +24,18 @@ export class Overlay {
       const label = labelOf(detection, width, height);
       return { shape, label };
     });
-    this.shapes.replaceChildren(...this.marks.flatMap(({ shape }) => shape ?? []));
+    this.tiles = svg("g", { class: "tiles" });
+    this.shapes.replaceChildren(this.tiles, ...this.marks.flatMap(({ shape }) => shape ?? []));
     this.labels.replaceChildren(...this.marks.flatMap(({ label }) => label ?? []));
+  }
+
+  /** Show or hide where a job's picture was cut. Returns whether it shows now. */
+  toggleTiles(job) {
+    if (this.tiles.hasChildNodes()) this.tiles.replaceChildren();
+    else {
+      this.tiles.append(...tilesOf(job).map(([x, y, width, height]) => svg("rect", { x, y, width, height })));
+    }
+    return this.tiles.hasChildNodes();
   }
 
   /** Show those for which `isShown(index)`. With `onlyActive`, a shape shows in focus alone. */

@@ -1,8 +1,10 @@
-/** Keeps in sessionStorage what survives a reload: the jobs of this tab, the slider and the model. */
+/** Keeps in sessionStorage what survives a reload: the jobs of this tab, the slider, the model
+ * and whether large pictures are cut into tiles. */
 
 const JOBS = "yolo-queue.jobs";
 const CONFIDENCE = "yolo-queue.confidence";
 const MODEL = "yolo-queue.model";
+const TILES = "yolo-queue.tiles";
 
 /** `[{taskId, name}]`, in the order of the cards. */
 export function storedJobs() {
@@ -31,4 +33,12 @@ export function storedModel() {
 
 export function storeModel(name) {
   sessionStorage.setItem(MODEL, name);
+}
+
+export function storedTiles() {
+  return sessionStorage.getItem(TILES) === "auto";
+}
+
+export function storeTiles(isOn) {
+  sessionStorage.setItem(TILES, isOn ? "auto" : "");
 }

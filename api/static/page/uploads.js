@@ -39,7 +39,8 @@ export class Uploads {
       try {
         card.showUploading(0);
         const onProgress = (fraction) => card.showUploading(fraction);
-        const options = { model: card.model, conf: LEAST_CONFIDENCE, idempotencyKey, signal, onProgress };
+        const parameters = { ...(card.model && { model: card.model }), ...card.tiling, conf: LEAST_CONFIDENCE };
+        const options = { parameters, idempotencyKey, signal, onProgress };
         return card.accept(await submit(file, options));
       } catch (error) {
         if (signal.aborted) return;

@@ -1,5 +1,6 @@
 -- The state of the queue, for /queue, /models, /ready and /metrics.
--- arg: descriptions (whether to return what workers said of their models: classes are long)
+-- arg: descriptions (whether to return all that workers said of their models, classes too; if not, the
+--      task alone)
 -- Returns jobs running, counters, reports of workers, dead letters, ready processes and drain interval of
 -- the whole service, and for each model: name, jobs waiting, jobs running, age of the oldest in ms, ready processes,
 -- drain interval in us, its hash.
@@ -17,7 +18,10 @@ for _, model in ipairs(models()) do
   end
   local stats = redis.call('HGETALL', key)
   for i = 1, arg.descriptions and 0 or #stats, 2 do
-    if is_version(stats[i]) then stats[i + 1] = '' end
+    if is_version(stats[i]) then
+      local task = string.match(stats[i + 1], '^%d+ {"task": "%a+"')
+      stats[i + 1] = task and task .. '}' or ''
+    end
   end
   of_models[#of_models + 1] = {model, queued_jobs(model), running[model] or 0, tostring(oldest), ready_processes(key),
     tostring(drain_interval_us(key)), stats}
