@@ -162,7 +162,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
         mark_problem(request, errors.InvalidParameter.code)
-        parts = (f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors())
+        parts = (
+            f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
         return problem(422, errors.InvalidParameter.code, "; ".join(parts))
 
     @app.exception_handler(HTTPException)

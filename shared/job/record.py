@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from shared.tiling import MAX_TILE, MIN_TILE, Tiling, tiling_of
 
@@ -50,15 +50,25 @@ class DetectParameters(BaseModel):
     classes: tuple[int, ...] | None = Field(
         None, max_length=1000, description="Class numbers to keep; all by default."
     )
-    tile: Literal["auto"] | Annotated[int, Field(ge=MIN_TILE, le=MAX_TILE)] | None = Field(
+    tile: Literal["auto"] | int | None = Field(
         None,
-        description="Cut the picture into overlapping tiles of so many pixels, and detect in each "
-        "of them as well as in the whole; `auto` for as many as the network's input has.",
+        description="Cut the picture into overlapping tiles of so many pixels (256 to 2048), and "
+        "detect in each of them as well as in the whole; `auto`: as large as the network's input.",
     )
     overlap: float = Field(
         0.2, ge=0, le=0.5, description="Share of a tile that its neighbours have as well."
     )
     annotate: bool = Field(True, description="Whether to draw and return the annotated picture.")
+
+    @field_validator("tile", mode="before")
+    @classmethod
+    def _is_tile(cls, value: Any) -> Any:
+        """One message, where Pydantic would have one for each type."""
+        if value is None or value == "auto":
+            return value
+        if str(value).isdecimal() and MIN_TILE <= int(value) <= MAX_TILE:
+            return int(value)
+        raise ValueError(f"use `auto`, or a side of {MIN_TILE} to {MAX_TILE} pixels")
 
     def tiling(self, width: int, height: int, max_tiles: int) -> Tiling | None:
         """How to cut a picture of this size in pixels; None without `tile`. Raises

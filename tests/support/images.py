@@ -60,3 +60,17 @@ def encoded(image: Image.Image, form: str, **options: object) -> bytes:
     out = io.BytesIO()
     image.save(out, form, **options)
     return out.getvalue()
+
+
+def many_codes(columns: int = 8, rows: int = 6) -> tuple[Image.Image, list[tuple[int, int]]]:
+    """A picture of many small ones, `SMALL_CODES` in size, with three codes in each; and where
+    their left upper corners are. Some of them lie on the edges of any tiles."""
+    small = Image.open(io.BytesIO(sample())).convert("RGB").resize(SMALL_CODES)
+    canvas = Image.new("RGB", (500 * columns, 500 * rows), (128, 128, 128))
+    places = [(70 + 490 * x, 90 + 480 * y) for y in range(rows) for x in range(columns)]
+    for place in places:
+        canvas.paste(small, place)
+    return canvas, places
+
+
+SMALL_CODES = 320, 240

@@ -66,6 +66,12 @@ def test_a_tile_knows_small_things_better_than_the_picture_as_a_whole() -> None:
     assert boxes_of(passes) == [[100, 100, 120, 130]]
 
 
+def test_a_small_thing_that_tiles_do_not_confirm_is_not_believed() -> None:
+    small, large = (100, 100, 350, 250), (50, 50, 600, 600)
+    assert boxes_of([found(WHOLE, small), found(LEFT), found(RIGHT)]) == []
+    assert boxes_of([found(WHOLE, large), found(LEFT), found(RIGHT)]) == [[50, 50, 600, 600]]
+
+
 def test_a_crowd_stays_a_crowd() -> None:
     """Two people half in front of each other, IoU 0.54, both in both tiles."""
     crowd = (520, 100, 580, 300), (538, 100, 598, 300)

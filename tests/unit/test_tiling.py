@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +32,7 @@ def test_tiles_cover_the_picture_and_overlap_as_asked(tiling: Tiling) -> None:
         assert side == min(tiling.size, length)
         assert starts[0] == 0
         assert starts[-1] + side == length
-        shared = [before + side - after for before, after in zip(starts, starts[1:], strict=False)]
+        shared = [before + side - after for before, after in pairwise(starts)]
         # Positions are whole pixels.
         assert all(pixels >= int(tiling.size * tiling.overlap) - 1 for pixels in shared)
 

@@ -5,7 +5,8 @@ cut to the rectangle that the tiles share, their boxes have an IoU of `SAME_IOU`
 for a thing that both see whole, for one that a tile's edge cuts, and for one that is larger than a
 tile. Of each tile at most one detection can be the same thing, so that a crowd stays a crowd. Of a
 thing that is seen whole somewhere the pieces are dropped; of others they are joined. A piece at the
-edge of a tile is not believed if another tile sees its whole place and finds nothing there.
+edge of a tile is not believed if another tile sees its whole place and finds nothing there; nor is
+a small thing that only the picture as a whole shows.
 Why not non-maximum suppression: docs/decisions/0011-tiles.md.
 """
 
@@ -28,6 +29,9 @@ LEAST_SHARE = 0.1
 chance."""
 EDGE = 0.015
 """How near to its tile's edge, as a share of the tile's side, a box is taken to be cut by it."""
+SMALL = 0.5
+"""Share of a tile's side up to which the tile knows better whether a thing is there than the
+picture as a whole."""
 COVERED = 0.7
 """Share of a cut piece within a larger thing of its class from which it is a part of that thing."""
 
@@ -105,7 +109,7 @@ def _cut(boxes: Floats, regions: Floats, picture: Floats) -> NDArray[np.bool_]:
 
 def _margins(regions: Floats) -> Floats:
     sides = (regions[:, 2:] - regions[:, :2]).max(axis=1)
-    return np.maximum(2, EDGE * sides).astype(np.float32)
+    return np.asarray(np.maximum(2, EDGE * sides), np.float32)
 
 
 def _same_things(everything: Found, pass_of: NDArray[np.int64], regions: Floats) -> list[list[int]]:
@@ -176,16 +180,21 @@ def _refuted(
     regions: Floats,
     cut: NDArray[np.bool_],
 ) -> bool:
-    """Whether a tile that sees the whole place of a piece has found nothing of the kind there. It
-    sees what the edge cut off as well, so it is the better witness."""
-    if not cut[thing].any(axis=1).all():
-        return False
+    """Whether a better witness has found nothing of the kind there: of a piece that edges cut, a
+    tile that sees its whole place; of a small thing that was found in the picture as a whole, a
+    tile that sees it closer."""
     extent, picture = _extent(everything.boxes[thing]), _extent(regions)
+    coarse = (regions == picture).all(axis=1)
     margin = 2 * _margins(regions)[:, None]
     low = (regions[:, :2] <= extent[:2] - margin) | (regions[:, :2] == picture[:2])
     high = (regions[:, 2:] >= extent[2:] + margin) | (regions[:, 2:] == picture[2:])
-    witnesses = low.all(axis=1) & high.all(axis=1) & ~(regions == picture).all(axis=1)
+    witnesses = low.all(axis=1) & high.all(axis=1) & ~coarse
     witnesses[pass_of[thing]] = False
+    if coarse[pass_of[thing]].all():
+        sides = (regions[:, 2:] - regions[:, :2]).max(axis=1)
+        witnesses &= (extent[2:] - extent[:2]).max() <= SMALL * sides
+    elif not cut[thing].any(axis=1).all():
+        return False
     return bool(witnesses.any())
 
 

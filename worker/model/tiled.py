@@ -80,7 +80,7 @@ def _place(tile: Tile, image: DecodedImage) -> tuple[int, int, int, int]:
 def found_in(result: Any, place: tuple[int, int, int, int], task: str) -> Found:
     """Take the detections out of an Ultralytics `Results` of the part of a picture at `place`."""
     corner = np.array(place[:2], np.float32)
-    result = result.cpu()
+    result = result.cpu().numpy()
     rows = result.obb if task == "obb" else result.boxes
     keypoints = outlines = None
     if task == "pose":

@@ -31,11 +31,11 @@ export class Overlay {
 
   /** Show or hide where a job's picture was cut. Returns whether it shows now. */
   toggleTiles(job) {
-    if (this.tiles.hasChildNodes()) this.tiles.replaceChildren();
-    else {
-      this.tiles.append(...tilesOf(job).map(([x, y, width, height]) => svg("rect", { x, y, width, height })));
-    }
-    return this.tiles.hasChildNodes();
+    const isShown = !this.tiles.hasChildNodes();
+    const d = tilesOf(job).map(([x, y, width, height]) => `M${x} ${y}h${width}v${height}h${-width}z`).join("");
+    const lines = ["dark", "light"].map((shade) => svg("path", { class: shade, d }));
+    this.tiles.replaceChildren(...(isShown ? lines : []));
+    return isShown;
   }
 
   /** Show those for which `isShown(index)`. With `onlyActive`, a shape shows in focus alone. */
