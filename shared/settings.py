@@ -200,10 +200,10 @@ class Settings(BaseSettings):
         50_000_000, ge=1, description="Width x height an image may declare; more: 422."
     )
     max_tiles: int = Field(
-        400,
+        200,
         ge=1,
-        description="Tiles that a picture may be cut into (`tile`); more: 422. 400 are a picture "
-        "of 100 megapixels in tiles of 640 pixels.",
+        description="Tiles that a picture may be cut into (`tile`); more: 422. 200 are a picture "
+        "of 50 megapixels in tiles of 640 pixels.",
     )
     max_gateway_upload_bytes: int = Field(
         256 * MIB, ge=1, description="Bytes of uploads in the gateway's memory at once; then 503."

@@ -198,7 +198,7 @@ SMALLEST = 10
 
 @given(seed=st.integers(0, 2**32 - 1), things=st.integers(1, 60))
 def test_a_detector_that_sees_all_finds_each_thing_once(seed: int, things: int) -> None:
-    """Things of 25 to 1,500 pixels, and a detector that misses by a pixel or two."""
+    """Things of 25 to 1,500 pixels, and a detector that misses by up to 1.5 of its pixels."""
     rng = np.random.default_rng(seed)
     truth = scene(rng, things)
     tiling = Tiling(640, 0.2, *PICTURE)
@@ -207,7 +207,7 @@ def test_a_detector_that_sees_all_finds_each_thing_once(seed: int, things: int) 
     passes = [seen_in(region, truth, rng) for region in regions]
     result = np.array(boxes_of(passes, max_det=3000))
     assert len(result) == len(truth)
-    assert (iou(truth, result).max(axis=1) > 0.7).all()
+    assert (iou(truth, result).max(axis=1) > 0.5).all()
 
 
 def scene(rng: np.random.Generator, things: int) -> Floats:
@@ -234,7 +234,7 @@ def seen_in(region: Region, truth: Floats, rng: np.random.Generator) -> Found:
     sides = clipped[:, 2:] - clipped[:, :2]
     whole = (truth[:, 2:] - truth[:, :2]).prod(axis=1)
     seen = (sides.prod(axis=1) >= SEEN * whole) & (sides.min(axis=1) >= SMALLEST * pixel)
-    boxes = clipped[seen] + rng.normal(0, pixel, (seen.sum(), 4))
+    boxes = clipped[seen] + rng.uniform(-1.5 * pixel, 1.5 * pixel, (seen.sum(), 4))
     scores = rng.uniform(0.3, 0.9, seen.sum())
     return Found(
         region,
