@@ -8,12 +8,19 @@ from contextlib import suppress
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 import redis
 
 from shared.settings import Settings
 from tests.support.stack import DEMO_MODEL, Stack, free_port
 from yolo_queue.server.embedded_redis import EmbeddedRedis
+
+# How long an example takes says something about the machine, and nothing about the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -51,7 +51,7 @@ async def test_the_default_model_is_what_the_settings_say(
 ) -> None:
     """Whoever is there, so that nobody gets another model because a worker died."""
     async with opened(**told) as gateway:
-        assert await gateway.admit(0, "") == default
+        assert (await gateway.admit(0, "")).name == default
         announce(store, "w1", "plates")
         assert gateway.model_name("", await gateway.queue()) == default
 
@@ -71,7 +71,7 @@ async def test_without_such_settings_the_only_model_is_the_default(
 
 async def test_a_name_of_the_settings_is_known_before_its_first_worker(opened: Open) -> None:
     async with opened(yolo_models="codes=c.pt,coco=y.pt") as gateway:
-        assert await gateway.admit(0, "coco") == "coco"
+        assert (await gateway.admit(0, "coco")).name == "coco"
         with pytest.raises(ModelNotFound, match="There are: codes, coco"):
             await gateway.admit(0, "plates")
 

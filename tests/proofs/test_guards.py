@@ -488,12 +488,13 @@ def test_a_version_that_nobody_serves_is_forgotten_with_the_next(service: Simula
     assert service.state.value(f"{Q}:model:{MODEL}")["accepted"] == "1"
 
 
-def test_descriptions_are_told_to_those_who_ask(service: Simulation) -> None:
-    describe(service, "one")
-    for asked, text in ((False, b""), (True, f"{service.now} {{}}".encode())):
+def test_classes_are_told_to_those_who_ask_and_the_task_to_all(service: Simulation) -> None:
+    description = json.dumps({"task": "detect", "names": {"0": "bus"}})
+    call(service, "describe_model", model=MODEL, version="one", description=description)
+    for asked, text in ((False, '{"task": "detect"}'), (True, description)):
         (state,) = call(service, "queue", descriptions=asked)[-1]
         fields = dict(zip(state[6][::2], state[6][1::2], strict=True))
-        assert fields[b"version:one"] == text
+        assert fields[b"version:one"] == f"{service.now} {text}".encode()
 
 
 def test_shared_passes_leave_processes_of_other_models_out_of_account(service: Simulation) -> None:

@@ -219,14 +219,14 @@ CORRUPTIONS: tuple[Corruption, ...] = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(histories())
 def test_every_history_of_the_model_is_accepted(drawn: tuple[Life, list[Operation]]) -> None:
     _, operations = drawn
     assert violations(*operations) == []
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(histories(), st.sampled_from(CORRUPTIONS), st.data())
 def test_one_corruption_is_found(
     drawn: tuple[Life, list[Operation]], corrupt: Corruption, data: st.DataObject
