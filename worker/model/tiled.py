@@ -20,8 +20,9 @@ from worker.model.merging import Found
 
 BATCH = 4
 """Tiles of one forward pass; they are all of one size."""
-LEAST_DETECTIONS = 300
-"""What a pass may find, whatever `max_det` says: that counts what is left after the merge."""
+PASS_DETECTIONS = 300
+"""What a pass may find; `max_det` counts what is left after the merge. With low confidences asked
+for, a tile is full of guesses, and some tasks have a mask for each."""
 
 
 def find(
@@ -36,8 +37,7 @@ def find(
     `tiles`: in pixels of the original. A tile as large as the picture is the picture as a whole,
     and gets the answer of an untiled job. `classes`: see `Backend.infer`.
     """
-    limit = max(parameters.max_det, LEAST_DETECTIONS)
-    parameters = parameters.model_copy(update={"max_det": limit})
+    parameters = parameters.model_copy(update={"max_det": PASS_DETECTIONS})
     size = min(BATCH, backend.max_batch or BATCH)
     found: list[Found] = []
     for group in _of_one_size(tiles, size):
