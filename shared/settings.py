@@ -202,8 +202,8 @@ class Settings(BaseSettings):
     max_tiles: int = Field(
         200,
         ge=1,
-        description="Tiles that a picture may be cut into (`tile`); more: 422. 200 are a picture "
-        "of 50 megapixels in tiles of 640 pixels.",
+        description="Tiles that a picture may be cut into (`tile`) at an `imgsz` of 640, fewer at "
+        "a larger one; more: 422. 200 are a picture of 50 megapixels in tiles of 640 pixels.",
     )
     max_gateway_upload_bytes: int = Field(
         256 * MIB, ge=1, description="Bytes of uploads in the gateway's memory at once; then 503."

@@ -9,6 +9,7 @@ from typing import Literal
 
 from shared.errors import TooManyTiles
 
+DEFAULT_IMGSZ = 640
 MIN_TILE, MAX_TILE = 256, 2048
 """Side of a tile in pixels of the original."""
 
@@ -72,17 +73,22 @@ def tiling_of(
     """The tiles of a picture, `width` x `height` pixels.
 
     `tile`: side of a tile. `auto`: as large as the network's input, `imgsz`, so that no pixel is
-    lost; larger where that would be more than `max_tiles`. Raises `TooManyTiles`.
+    lost; larger where that would be too many. `max_tiles`: at `DEFAULT_IMGSZ`; fewer are allowed at
+    a larger `imgsz`. Raises `TooManyTiles`.
     """
     size = min(max(imgsz, MIN_TILE), MAX_TILE) if tile == "auto" else tile
+    # A network's time grows with the area of its input.
+    allowed = int(max_tiles / max(1, (imgsz / DEFAULT_IMGSZ) ** 2))
     while True:
         tiling = Tiling(size, overlap, width, height)
-        if tiling.count <= max_tiles:
+        if tiling.count <= allowed:
             return tiling
         if tile != "auto" or size == MAX_TILE:
+            smaller = "a smaller imgsz, " if imgsz > DEFAULT_IMGSZ else ""
+            larger = "larger tiles, " if size < MAX_TILE else ""
             raise TooManyTiles(
                 f"Tiles of {size} pixels with an overlap of {overlap:g} would cut this picture "
-                f"({width} x {height}) into {tiling.count:,}; MAX_TILES allows {max_tiles:,}. "
-                "Ask for larger tiles, less overlap, or tile=auto."
+                f"({width} x {height}) into {tiling.count:,}; at imgsz={imgsz} {allowed:,} are "
+                f"allowed (MAX_TILES). Ask for {larger}{smaller}less overlap, or no tiles."
             )
         size = min(2 * size, MAX_TILE)

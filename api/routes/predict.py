@@ -229,4 +229,4 @@ def _new_job(
 
 def _fingerprint(query: PredictQuery, upload: Upload) -> str:
     """Of everything that defines a job. A key that is reused with another one is refused."""
-    return hashlib.sha256(query.model_dump_json().encode() + b"\0" + upload.image).hexdigest()
+    return hashlib.sha256(query.as_json().encode() + b"\0" + upload.image).hexdigest()

@@ -60,6 +60,11 @@ class DetectParameters(BaseModel):
     )
     annotate: bool = Field(True, description="Whether to draw and return the annotated picture.")
 
+    def as_json(self) -> str:
+        """JSON text. Without tiles as it was before there were any: workers of an earlier version
+        refuse parameters that they do not know."""
+        return self.model_dump_json(exclude={"tile", "overlap"} if self.tile is None else None)
+
     @field_validator("tile", mode="before")
     @classmethod
     def _is_tile(cls, value: Any) -> Any:

@@ -262,7 +262,7 @@ def accept_arguments(
             {
                 "id": job.task_id,
                 "bytes": len(job.image),
-                "params": job.parameters.model_dump_json(),
+                "params": job.parameters.as_json(),
                 "width": job.width,
                 "height": job.height,
                 "content_type": job.content_type,

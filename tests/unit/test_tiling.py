@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 import pytest
@@ -67,9 +68,27 @@ def test_auto_takes_larger_tiles_where_there_would_be_too_many() -> None:
 
 
 def test_too_many_tiles_are_refused_with_what_to_do() -> None:
-    with pytest.raises(TooManyTiles, match=r"12000 x 10000\) into 1,\d+; MAX_TILES allows 400"):
+    with pytest.raises(
+        TooManyTiles, match=r"12000 x 10000\) into 1,\d+; at imgsz=640 400 are allowed"
+    ):
         count(12_000, 10_000, 320)
 
 
 def test_without_tile_there_are_none() -> None:
     assert DetectParameters().tiling(4000, 3000, 400) is None
+
+
+def test_a_larger_input_of_the_network_allows_fewer_tiles() -> None:
+    """A pass at 1,920 takes nine times as long as one at 640."""
+    assert count(4000, 3000, "auto", imgsz=1280) == (12, 1280)
+    with pytest.raises(TooManyTiles, match=r"imgsz=1920 44 are allowed.*a smaller imgsz"):
+        count(4000, 3000, 640, imgsz=1920)
+
+
+def test_without_tiles_a_record_is_as_before_there_were_any() -> None:
+    """Workers of an earlier version refuse parameters that they do not know."""
+    assert set(json.loads(DetectParameters().as_json())) == {
+        *("conf", "iou", "imgsz", "max_det", "classes", "annotate")
+    }
+    tiled = DetectParameters(tile=640, overlap=0.3)
+    assert DetectParameters.model_validate_json(tiled.as_json()) == tiled

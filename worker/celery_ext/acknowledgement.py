@@ -58,15 +58,15 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
             hub.call_later(ACK_SECONDS, self._write_acks)
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
-        """Give a message back to its queue."""
+        """Give a message back to its queue, as the one that is taken next: it was, before."""
         if not self._has_no_copy(tag):
-            super().restore_by_tag(tag, client, leftmost)
+            super().restore_by_tag(tag, client, leftmost=False)
             return
         message = self._delivered[tag]
         where = (message.delivery_info.get(name, "") for name in ("exchange", "routing_key"))
         with self.channel.conn_or_acquire(client) as connected:
             pipe = connected.pipeline()
-            self.channel._do_restore_message(message._raw, *where, pipe, leftmost)
+            self.channel._do_restore_message(message._raw, *where, pipe, leftmost=False)
             pipe.execute()
 
     def _has_no_copy(self, delivery_tag: str) -> bool:

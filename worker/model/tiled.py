@@ -18,8 +18,11 @@ from worker.model.backend import Backend
 from worker.model.images import DecodedImage, Pixels
 from worker.model.merging import Found
 
-BATCH = 4
-"""Tiles of one forward pass; they are all of one size."""
+BATCH_PIXELS = 4 * 640 * 640
+"""Of all tiles of one forward pass together, as the network sees them."""
+PASS_IOU = 0.9
+"""Above it, two boxes of a pass are one thing, whatever `iou` says. A network has thousands of
+boxes that differ by a pixel, and the merge compares them all."""
 PASS_DETECTIONS = 300
 """What a pass may find; `max_det` counts what is left after the merge. With low confidences asked
 for, a tile is full of guesses, and some tasks have a mask for each."""
@@ -35,10 +38,12 @@ def find(
     """What the network finds in each tile, in pixels of `image.pixels`.
 
     `tiles`: in pixels of the original. A tile as large as the picture is the picture as a whole,
-    and gets the answer of an untiled job. `classes`: see `Backend.infer`.
+    and gets the answer of an untiled job, up to `PASS_DETECTIONS`. `classes`: see `Backend.infer`.
     """
-    parameters = parameters.model_copy(update={"max_det": PASS_DETECTIONS})
-    size = min(BATCH, backend.max_batch or BATCH)
+    within = {"max_det": PASS_DETECTIONS, "iou": min(parameters.iou, PASS_IOU)}
+    parameters = parameters.model_copy(update=within)
+    size = max(1, BATCH_PIXELS // parameters.imgsz**2)
+    size = min(size, backend.max_batch or size)
     found: list[Found] = []
     for group in _of_one_size(tiles, size):
         places = [_place(tile, image) for tile in group]
@@ -72,8 +77,11 @@ def _place(tile: Tile, image: DecodedImage) -> tuple[int, int, int, int]:
     # All tiles of a size must have one size here as well, however their corners are rounded.
     across = min(width, round(tile.width / scale_x))
     down = min(height, round(tile.height / scale_y))
-    x = min(round(tile.x / scale_x), width - across)
-    y = min(round(tile.y / scale_y), height - down)
+    x, y = round(tile.x / scale_x), round(tile.y / scale_y)
+    if tile.x + tile.width == image.width or x + across > width:
+        x = width - across
+    if tile.y + tile.height == image.height or y + down > height:
+        y = height - down
     return x, y, x + across, y + down
 
 
@@ -85,9 +93,7 @@ def found_in(result: Any, place: tuple[int, int, int, int], task: str) -> Found:
     keypoints = outlines = None
     if task == "pose":
         keypoints = np.array(result.keypoints.data, np.float32)
-        # Ultralytics puts points that it is not sure of at 0, 0.
-        seen = (keypoints[..., :2] != 0).any(axis=2, keepdims=True)
-        keypoints[..., :2] += corner * seen
+        keypoints[..., :2] += corner
     if task == "segment":
         areas = [] if result.masks is None else result.masks.xy
         outlines = [np.asarray(outline, np.float32) + corner for outline in areas]

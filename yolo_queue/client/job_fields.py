@@ -158,7 +158,7 @@ class JobFields:
     def tiles(self) -> Tiles | None:
         """How the picture was cut; None if the job asked for no tiles. Raises like `detections`."""
         tiles = self._result("tiles")
-        return Tiles(**tiles) if tiles else None
+        return Tiles(tiles["count"], tiles["size"], tiles["overlap"]) if tiles else None
 
     @property
     def model(self) -> str:

@@ -2,12 +2,16 @@
 
 import { el } from "./elements.js";
 import { keys } from "./keys.js";
+import { MAX_DETECTIONS } from "./tiles.js";
 
 /** The same request as the page's, answered with the finished detections. No model: the default.
  * `tiles`: those of the result, if it was asked for any. */
 export function curlCommand(fileName, conf, model = "", tiles = null) {
   const query = new URLSearchParams({
-    ...(model && { model }), conf, ...(tiles && { tile: tiles.size, overlap: tiles.overlap }), annotate: false,
+    ...(model && { model }),
+    conf,
+    ...(tiles && { tile: tiles.size, overlap: tiles.overlap, max_det: MAX_DETECTIONS }),
+    annotate: false,
   });
   return [
     "curl",

@@ -4,7 +4,7 @@ import { byId } from "./elements.js";
 import { storedTiles, storeTiles } from "./session.js";
 
 /** More things fit into a large picture than the service's default of detections. */
-const MAX_DETECTIONS = 1000;
+export const MAX_DETECTIONS = 1000;
 
 export class TilesChoice {
   /** `onChoice` gets the parameters of a request. */
