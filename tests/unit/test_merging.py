@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.tiling import Tiling
-from worker.model import merging
-from worker.model.merging import Floats, Found, merged
+from worker.model.geometry import Floats, rotated_iou
+from worker.model.merging import Found, merged
 
 Region = tuple[int, int, int, int]
 
@@ -151,9 +151,9 @@ def test_areas_of_rotated_boxes_are_right_where_edges_lie_on_one_line() -> None:
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         one = np.array(square(0, 0, 80, 40), np.float32) @ turn.T.astype(np.float32) + 900
         half = np.array(square(0, 0, 40, 40), np.float32) @ turn.T.astype(np.float32) + 900
-        assert merging._rotated_iou(one, half) == pytest.approx(0.5, abs=0.01)
-        assert merging._rotated_iou(one, one) == pytest.approx(1, abs=0.01)
-        assert merging._rotated_iou(one, half + 200) == 0
+        assert rotated_iou(one, half) == pytest.approx(0.5, abs=0.01)
+        assert rotated_iou(one, one) == pytest.approx(1, abs=0.01)
+        assert rotated_iou(one, half + 200) == 0
 
 
 def test_pieces_of_a_rotated_box_are_joined() -> None:

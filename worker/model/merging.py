@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from worker.model.geometry import Floats, areas_of, clip, extent_of, intersections, rotated_iou
 
 MOST = 20_000
 """Detections that are merged, the surest of all; so many take some seconds."""
@@ -86,7 +86,7 @@ def merged(passes: Sequence[Found], *, iou: float, max_det: int) -> Found:
     everything, pass_of = everything.take(surest), pass_of[surest]
     regions = np.array([found.region for found in passes], np.float32)
     things = _same_things(everything, pass_of, regions)
-    cut = _cut(everything.boxes, regions[pass_of], _extent(regions))
+    cut = _cut(everything.boxes, regions[pass_of], extent_of(regions))
     made = [
         _joined(everything, thing, pass_of, regions, cut)
         for thing in things
@@ -96,12 +96,6 @@ def merged(passes: Sequence[Found], *, iou: float, max_det: int) -> Found:
     pieces = np.array([piece for _, piece in made], bool)
     result = result.take(_not_covered(result, pieces))
     return result.take(_suppressed(result, iou, max_det))
-
-
-def _extent(boxes: Floats) -> Floats:
-    """The rectangle around N x 4 boxes."""
-    extent = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
-    return np.asarray(extent, np.float32)
 
 
 def _cut(boxes: Floats, regions: Floats, picture: Floats) -> NDArray[np.bool_]:
@@ -157,11 +151,11 @@ def _pairs(
 ) -> Iterator[tuple[float, int, int]]:
     """The pairs of detections, one of `first` and one of `second`, that agree in `shared`."""
     boxes, classes = everything.boxes, everything.classes
-    clipped_first, clipped_second = _clip(boxes[first], shared), _clip(boxes[second], shared)
-    within_first, within_second = _areas(clipped_first), _areas(clipped_second)
-    both = _intersections(clipped_first, clipped_second)
+    clipped_first, clipped_second = clip(boxes[first], shared), clip(boxes[second], shared)
+    within_first, within_second = areas_of(clipped_first), areas_of(clipped_second)
+    both = intersections(clipped_first, clipped_second)
     union = within_first[:, None] + within_second[None] - both
-    smaller = np.minimum(_areas(boxes[first])[:, None], _areas(boxes[second])[None])
+    smaller = np.minimum(areas_of(boxes[first])[:, None], areas_of(boxes[second])[None])
     share = np.minimum(within_first[:, None], within_second[None])
     agree = (
         (classes[first][:, None] == classes[second][None])
@@ -173,7 +167,7 @@ def _pairs(
         how_well = float(both[row, column] / union[row, column])
         if everything.corners is not None:
             corners = everything.corners[[one, other]]
-            how_well = _rotated_iou(corners[0], corners[1], shared)
+            how_well = rotated_iou(corners[0], corners[1], shared)
             if how_well < SAME_IOU:
                 continue
         yield how_well, one, other
@@ -189,7 +183,7 @@ def _refuted(
     """Whether a better witness has found nothing of the kind there: of a piece that edges cut, a
     tile that sees its whole place; of a small thing that was found in the picture as a whole, a
     tile that sees it closer."""
-    extent, picture = _extent(everything.boxes[thing]), _extent(regions)
+    extent, picture = extent_of(everything.boxes[thing]), extent_of(regions)
     coarse = (regions == picture).all(axis=1)
     margin = 2 * _margins(regions)[:, None]
     low = (regions[:, :2] <= extent[:2] - margin) | (regions[:, :2] == picture[:2])
@@ -216,7 +210,7 @@ def _joined(
     boxes, scores = everything.boxes[thing], everything.scores[thing]
     of_pass = regions[pass_of[thing]]
     # A piece may end before the edge. But a thing that another pass sees beyond the edge is cut.
-    extent = _extent(boxes)
+    extent = extent_of(boxes)
     margin = (_margins(of_pass) + _margins(of_pass).max())[:, None]
     beyond_low = of_pass[:, :2] - extent[:2] > margin
     beyond_high = extent[2:] - of_pass[:, 2:] > margin
@@ -240,7 +234,7 @@ def _union(pieces: Found) -> Found:
     result = pieces.take([best])
     if len(pieces) == 1:
         return result
-    result.boxes = _extent(pieces.boxes)[None]
+    result.boxes = extent_of(pieces.boxes)[None]
     if pieces.corners is not None:
         around = cv2.minAreaRect(pieces.corners.reshape(-1, 2))
         result.corners = np.asarray(cv2.boxPoints(around), np.float32)[None]
@@ -276,12 +270,12 @@ def _joined_outline(outlines: list[Floats], box: Floats) -> Floats:
 
 def _not_covered(things: Found, pieces: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Numbers of all but the pieces that lie within a larger thing of their class."""
-    areas = _areas(things.boxes)
+    areas = areas_of(things.boxes)
     keep = np.ones(len(things), bool)
     for number in np.flatnonzero(pieces):
         larger = (things.classes == things.classes[number]) & (areas > areas[number])
         if larger.any():
-            within = _intersections(things.boxes[number][None], things.boxes[larger])[0]
+            within = intersections(things.boxes[number][None], things.boxes[larger])[0]
             keep[number] = not (within >= COVERED * areas[number]).any()
     return np.flatnonzero(keep)
 
@@ -289,7 +283,7 @@ def _not_covered(things: Found, pieces: NDArray[np.bool_]) -> NDArray[np.int64]:
 def _suppressed(things: Found, iou: float, max_det: int) -> NDArray[np.int64]:
     """Numbers after non-maximum suppression within each class, the most certain first."""
     order = np.argsort(-things.scores, kind="stable")
-    areas = _areas(things.boxes)
+    areas = areas_of(things.boxes)
     keep: list[int] = []
     alive = np.ones(len(things), bool)
     for number in order:
@@ -300,77 +294,14 @@ def _suppressed(things: Found, iou: float, max_det: int) -> NDArray[np.int64]:
         keep.append(int(number))
         alive[number] = False
         rivals = np.flatnonzero(alive & (things.classes == things.classes[number]))
-        both = _intersections(things.boxes[number][None], things.boxes[rivals])[0]
+        both = intersections(things.boxes[number][None], things.boxes[rivals])[0]
         overlap = both / np.maximum(areas[number] + areas[rivals] - both, 1e-9)
         if things.corners is not None:
             for place in np.flatnonzero(overlap > 0):
                 pair = things.corners[[number, rivals[place]]]
-                overlap[place] = _rotated_iou(pair[0], pair[1])
+                overlap[place] = rotated_iou(pair[0], pair[1])
         alive[rivals[overlap > iou]] = False
     return np.array(keep, np.int64)
-
-
-def _rotated_iou(one: Floats, other: Floats, within: Floats | None = None) -> float:
-    """IoU of two convex shapes, 4 x 2 each, perhaps of what lies within a rectangle."""
-    if within is not None:
-        x1, y1, x2, y2 = within
-        frame = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
-        one, other = _common(one, frame), _common(other, frame)
-    areas = abs(_signed_area(one)), abs(_signed_area(other))
-    both = abs(_signed_area(_common(one, other))) if min(areas) > 0 else 0.0
-    return both / (sum(areas) - both) if both > 0 else 0.0
-
-
-def _common(one: Floats, other: Floats) -> Floats:
-    """What two convex shapes, N x 2 each, have in common: M x 2, none if nothing.
-
-    Cuts one shape at each edge of the other (Sutherland and Hodgman). OpenCV's
-    `intersectConvexConvex` gives wrong areas where edges lie on one line.
-    """
-    shape = [(float(x), float(y)) for x, y in one]
-    corners = [(float(x), float(y)) for x, y in other]
-    if _signed_area(other) < 0:
-        corners.reverse()
-    for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
-        sides = [(bx - ax) * (y - ay) - (by - ay) * (x - ax) for x, y in shape]
-        cut = []
-        for number, (point, side) in enumerate(zip(shape, sides, strict=True)):
-            before, side_before = shape[number - 1], sides[number - 1]
-            if side_before * side < 0:
-                share = side_before / (side_before - side)
-                cut.append(
-                    (
-                        before[0] + share * (point[0] - before[0]),
-                        before[1] + share * (point[1] - before[1]),
-                    )
-                )
-            if side >= 0:
-                cut.append(point)
-        shape = cut
-    return np.array(shape, np.float32).reshape(-1, 2)
-
-
-def _signed_area(shape: Floats) -> float:
-    if len(shape) < 3:
-        return 0.0
-    x, y = shape.astype(np.float64).T
-    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
-
-
-def _clip(boxes: Floats, region: Floats) -> Floats:
-    low, high = region[:2], region[2:]
-    clipped = np.concatenate([boxes[:, :2].clip(low, high), boxes[:, 2:].clip(low, high)], axis=1)
-    return np.asarray(clipped, np.float32)
-
-
-def _areas(boxes: Floats) -> Floats:
-    return np.asarray((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1))
-
-
-def _intersections(first: Floats, second: Floats) -> Floats:
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    return np.asarray((high - low).clip(0).prod(axis=2))
 
 
 def _concatenated(founds: Sequence[Found], like: Found | None = None) -> Found:
