@@ -15,7 +15,7 @@ from tests.chaos.cases import Case, broken_case, healthy_cases
 from tests.chaos.history_load import Audit
 from tests.chaos.load import CaseLoad
 from tests.chaos.reconcile import Verdict, reconcile
-from tests.containers.compose import Project
+from tests.containers.compose import STARVED, Project
 from tests.containers.engine import Engine, EngineError
 from tests.support.client import submit, wait_for
 from tests.support.largest_pictures import largest_picture
@@ -23,8 +23,6 @@ from tests.support.stack import wait_until
 from yolo_queue import AsyncClient
 
 JOBS, RATE = 60, 10.0
-STARVED_MIB = 700
-"""A worker has room in it for photographs, and not for the largest pictures that are allowed."""
 LONG_SECONDS = 300
 
 
@@ -92,7 +90,7 @@ def answers(service: Project) -> bool:
 def test_a_worker_at_its_memory_limit_costs_the_picture_that_is_too_large_alone(
     engine: Engine, service: Project
 ) -> None:
-    service.settings["WORKER_MEMORY"] = f"{STARVED_MIB}M"
+    service.settings["WORKER_MEMORY"] = STARVED
     service.up()
     photographs = healthy_cases(micro_batch_jobs=1)
     with service.client() as client:

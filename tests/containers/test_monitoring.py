@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.containers.compose import Project
+from tests.containers.compose import STARVED, Project
 from tests.containers.engine import Engine
 from tests.support.client import submit, wait_for
 from tests.support.images import photograph
@@ -50,7 +50,7 @@ def monitored(engine: Engine, built: None, tmp_path: Path) -> Iterator[Project]:
             }
         )
     )
-    settings = {"WORKERS": "1", "WORKER_MEMORY": "700M"}
+    settings = {"WORKERS": "1", "WORKER_MEMORY": STARVED}
     with Project(engine, "yolo-queue-monitored", settings, [overlay]) as project:
         project.up("redis", "api", "worker", "prometheus")
         yield project
