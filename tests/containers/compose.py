@@ -19,8 +19,8 @@ from tests.support.stack import ROOT, free_port, wait_until
 TAG = "containers-test"
 START_SECONDS = 180
 STARVED = "850M"
-"""For `WORKER_MEMORY`: one process (720 MB with 32 bits) has room in it for photographs, and not for
-the largest pictures that are allowed."""
+"""For `WORKER_MEMORY`: one process (720 MB with 32 bits) has room in it for photographs, and not
+for the largest pictures that are allowed."""
 
 
 @dataclass
