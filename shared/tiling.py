@@ -10,6 +10,9 @@ from typing import Literal
 from shared.errors import TooManyTiles
 
 DEFAULT_IMGSZ = 640
+PART_PASSES = 8
+"""Forward passes at `DEFAULT_IMGSZ`, about, that one process does of a job with many tiles before
+others get their turn."""
 MIN_TILE, MAX_TILE = 256, 2048
 """Side of a tile in pixels of the original."""
 
@@ -49,6 +52,10 @@ class Tiling:
         columns, rows = self._starts(self.width), self._starts(self.height)
         return [Tile(x, y, width, height) for y in rows for x in columns]
 
+    def passes(self) -> list[Tile]:
+        """All that the network looks at: the picture as a whole, and the tiles."""
+        return [Tile(0, 0, self.width, self.height), *self.tiles]
+
     def _number(self, length: int) -> int:
         if length <= self.size:
             return 1
@@ -59,6 +66,23 @@ class Tiling:
         number = self._number(length)
         room = max(0, length - self.size)
         return [round(room * index / max(1, number - 1)) for index in range(number)]
+
+
+def parts_of(tiling: Tiling | None, imgsz: int) -> int:
+    """In how many parts a job is done whose picture is cut so: each of about `PART_PASSES`, the
+    picture as a whole being one pass more."""
+    if tiling is None or not tiling.count:
+        return 1
+    passes = tiling.count + 1
+    work = passes * (imgsz / DEFAULT_IMGSZ) ** 2
+    return max(1, min(passes, math.ceil(work / PART_PASSES)))
+
+
+def passes_of(tiling: Tiling, part: int, parts: int) -> list[Tile]:
+    """What one part of a job looks at: the picture as a whole is the first pass of the first
+    part."""
+    passes = tiling.passes()
+    return passes[len(passes) * part // parts : len(passes) * (part + 1) // parts]
 
 
 def tiling_of(

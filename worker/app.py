@@ -92,7 +92,7 @@ def create_app(settings: Settings) -> Celery:
                 # done is dropped when it comes again, so a long timeout costs nothing.
                 "visibility_timeout": int(max(3600, settings.task_hard_limit_seconds * 4)),
                 "priority_steps": [0],
-                "queue_order_strategy": "round_robin",
+                "queue_order_strategy": "worker.celery_ext.fair_share:LeastServed",
                 "socket_keepalive": True,
                 "health_check_interval": 5,
             },
@@ -130,8 +130,8 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     try:
         prepare_parent(settings, sender.hostname)
         # Without these imports the first job would be late.
-        import worker.attempt
-        import worker.batch  # noqa: F401
+        import worker.batch
+        import worker.job  # noqa: F401
 
         tracing.load(settings)  # code alone, so that the processes share it
         _serve_metrics()

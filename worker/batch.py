@@ -20,18 +20,11 @@ from shared.job.keys import MAX_BATCHED_ID_BYTES
 from shared.job.record import Attempt, DetectParameters
 from shared.logs import about_task
 from shared.redis_access.client import UNAVAILABLE
-from worker.attempt import (
-    Outcome,
-    abandon,
-    carry_out,
-    claim,
-    decode_for,
-    fetch,
-    outcome_of,
-    run_alone,
-)
+from worker.attempt import Outcome, abandon, carry_out, claim
+from worker.job import run_alone
 from worker.model.detector import Prediction
 from worker.model.images import DecodedImage
+from worker.picture import decode_for, fetch, outcome_of
 from worker.process.child import PoolProcess
 from worker.process.shared_memory import BATCH_ATTEMPT
 
@@ -39,7 +32,7 @@ log = logging.getLogger("yolo_queue.worker")
 
 
 def run_in_batch(process: PoolProcess, task_id: str) -> dict[str, Any]:
-    """`attempt.run_job`, and with this job those that can share its forward pass. What is returned
+    """`job.run_job`, and with this job those that can share its forward pass. What is returned
     or raised is about this job alone."""
     with about_task(task_id):
         attempt = claim(process, task_id)

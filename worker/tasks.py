@@ -11,6 +11,7 @@ from shared.errors import InvalidTask, JobError, UploadError
 from shared.image_header import check_file
 from shared.job.keys import TASK_NAME
 from shared.job.record import DetectParameters, NewJob
+from shared.tiling import parts_of
 from worker.process import child
 from worker.process.child import PoolProcess
 
@@ -52,7 +53,7 @@ def detect(self: Any, /, *arguments: Any, **parameters: Any) -> dict[str, Any]:
         from worker.batch import run_in_batch
 
         return run_in_batch(process, task_id)
-    from worker.attempt import run_job
+    from worker.job import run_job
 
     return run_job(process, task_id)
 
@@ -70,11 +71,13 @@ def _adopt(
     if store.exists(task_id):
         return
     try:
+        if "#" in task_id:
+            raise ValueError("a task's id must not have # in it, as those of parts of jobs do")
         model = _known_model(process, parameters.pop("model", ""))
         content = _inline_image(*arguments, image=parameters.pop("image", None))
         checked = DetectParameters.model_validate(parameters)
         header = check_file(content, max_pixels=process.settings.max_image_pixels)
-        checked.tiling(*header.upright_size, process.settings.max_tiles)
+        tiling = checked.tiling(*header.upright_size, process.settings.max_tiles)
     except (UploadError, TypeError, ValueError) as error:  # pydantic's is a ValueError
         refusal = InvalidTask(f"The inline task cannot be run: {error}")
         store.refuse(task_id, refusal)
@@ -89,6 +92,7 @@ def _adopt(
         parameters=checked,
         task_id=task_id,
         traceparent=traceparent,
+        parts=parts_of(tiling, checked.imgsz),
     )
     store.accept(job, adopt=True)
 

@@ -23,6 +23,7 @@ from shared.job.queue_state import ModelState
 from shared.job.record import DetectParameters, JobState, NewJob
 from shared.logs import current_task_id
 from shared.settings import MODEL_NAME, Settings
+from shared.tiling import parts_of
 
 router = APIRouter(tags=["jobs"])
 
@@ -211,7 +212,7 @@ def _new_job(
     if query.webhook_url:
         webhook_sender.check_url(query.webhook_url, settings)
     parameters = query.parameters()
-    parameters.tiling(*upload.header.upright_size, settings.max_tiles)
+    tiling = parameters.tiling(*upload.header.upright_size, settings.max_tiles)
     return NewJob(
         owner=owner,
         model=model,
@@ -224,6 +225,7 @@ def _new_job(
         fingerprint=_fingerprint(query, upload) if key else "",
         webhook_url=query.webhook_url,
         traceparent=tracing.traceparent(),
+        parts=parts_of(tiling, parameters.imgsz),
     )
 
 

@@ -83,6 +83,7 @@ class DeadLetters:
             content_type=fields[b"content_type"].decode(),
             width=0,
             height=0,
+            parts=int(fields.get(b"parts", 1)),
             parameters=DetectParameters.model_validate_json(fields[b"params"]),
         )
         if not self._store.accept(job):

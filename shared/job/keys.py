@@ -8,12 +8,15 @@
 | `{q}` | list | Celery messages of inline tasks | until taken |
 | `{q}.probe.{worker}` | list | a worker's message to itself: does it still consume? | 1 minute |
 | `{q}:job:{id}` | hash | the record: the truth about a job | until it ends, then result TTL |
+| `{q}:job:{id}#{n}` | hash | the record of a part of a job with many tiles | until it is done |
+| `{q}:found:{id}#{n}` | string | what a part has found | until the job ends, record TTL |
 | `{q}:image:{id}` | string | the upload | until the job ends, record TTL |
 | `celery-task-meta-{id}` | string | result or failure in Celery's format | result TTL |
 | `{q}:staged:{id}:{attempt}` | string | a result before its commit | 1 minute |
 | `{q}:events:{id}` | stream | state changes, for `/events` | with the record |
 | `{q}:changes` | channel | `id state` at every change after the first state | - |
 | `{q}:lane:{lane}` | sorted set | queued ids by sequence number: position in O(log n) | while any |
+| `{q}:heavy:{lane}` | sorted set | those of them that are parts | while any |
 | `{q}:clients` | hash | for each model and client the lane and number of queued jobs | while any |
 | `{q}:owed` | hash | for each queued id its bytes and owner, to subtract later | until taken |
 | `{q}:leases` | sorted set | running ids by the end of their lease | until finished |
@@ -72,6 +75,9 @@ class Keys:
     def image(self, task_id: str) -> str:
         return f"{self.queue}:image:{task_id}"
 
+    def found(self, part: str) -> str:
+        return f"{self.queue}:found:{part}"
+
     def staged(self, task_id: str, attempt: int) -> str:
         return f"{self.queue}:staged:{task_id}:{attempt}"
 
@@ -104,6 +110,22 @@ class Keys:
     @property
     def rate(self) -> str:
         return f"{self.queue}:rate"
+
+
+def part_of(task_id: str, number: int) -> str:
+    """The id of a part of a job; parts are counted from 0."""
+    return f"{task_id}#{number}"
+
+
+def job_of(task_id: str) -> str:
+    """The job that a part belongs to, if it is one; or the job itself. No job has `#` in its id."""
+    return task_id.partition("#")[0]
+
+
+def part_number(task_id: str) -> int | None:
+    """None: not a part."""
+    _, hash_, number = task_id.partition("#")
+    return int(number) if hash_ else None
 
 
 def lanes_of(model: str) -> list[str]:

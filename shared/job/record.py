@@ -112,6 +112,8 @@ class NewJob:
     fingerprint: str = ""
     webhook_url: str = ""
     traceparent: str = ""
+    parts: int = 1
+    """In how many parts it is done (`shared.tiling.parts_of`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ class JobRecord:
     eta_ms: int | None = None
     error: dict[str, Any] | None = None
     traceparent: str = ""
+    parts: int = 1
+    """In how many parts it is done; of a part's record, how many there are."""
 
     @classmethod
     def from_hash(cls, fields: Mapping[bytes, bytes]) -> JobRecord:
@@ -158,6 +162,7 @@ class JobRecord:
             eta_ms=number("eta_ms"),
             error=json.loads(text["error"]) if "error" in text else None,
             traceparent=text.get("traceparent", ""),
+            parts=int(text.get("parts", 1)),
         )
 
 
@@ -173,3 +178,8 @@ class Attempt:
     """The upload, if it came with the claim."""
     claimed_at: float = field(default_factory=time.monotonic)
     """By this process' monotonic clock: how long it runs must not depend on Redis' clock."""
+
+    @property
+    def run_us(self) -> int:
+        """Microseconds since the claim."""
+        return int((time.monotonic() - self.claimed_at) * 1e6)

@@ -17,6 +17,7 @@ import redis.asyncio
 from shared.job.keys import HEARTBEAT_SECONDS, LANES, MAX_BATCHED_ID_BYTES
 from shared.redis_access.client import raise_refusal
 from shared.settings import Settings
+from shared.tiling import PART_PASSES
 
 Command = tuple[Any, ...]
 """What `execute_command` takes."""
@@ -34,6 +35,7 @@ def _constants(settings: Settings) -> dict[str, int]:
     return {
         "LANES": LANES,
         "MAX_BATCHED_ID_BYTES": MAX_BATCHED_ID_BYTES,
+        "PART_WORK": PART_PASSES,
         "HEARTBEAT_MS": int(HEARTBEAT_SECONDS * 1000),
         "LEASE_MS": int(settings.lease_seconds * 1000),
         "MAX_ATTEMPTS": settings.max_attempts,

@@ -7,7 +7,7 @@ its job ends, or keep it as a dead letter's (`drop_image`, `keep_dead_image` in 
 
 from __future__ import annotations
 
-from shared.job.keys import Keys
+from shared.job.keys import Keys, job_of
 from shared.job.record import NewJob
 from shared.job.scripts import Command
 
@@ -19,8 +19,8 @@ def storing(keys: Keys, job: NewJob, ttl_seconds: int) -> Command:
 
 
 def fetching(keys: Keys, task_id: str) -> Command:
-    """The reply is the upload as it came, or None if it is gone."""
-    return ("GET", keys.image(task_id))
+    """The reply is the upload as it came, or None if it is gone. `task_id`: of a job or a part."""
+    return ("GET", keys.image(job_of(task_id)))
 
 
 def dropping(keys: Keys, task_ids: list[str]) -> Command:

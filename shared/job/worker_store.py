@@ -7,7 +7,6 @@ transition that lost a race does nothing. Keys: keys.py. The gateway's side: gat
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import copy
@@ -19,7 +18,7 @@ import redis
 from shared.errors import AttemptsExhausted, JobError, UndeliverableMessage
 from shared.job import upload_storage
 from shared.job.celery_result import failure_meta
-from shared.job.keys import Keys, result_key
+from shared.job.keys import Keys, job_of, part_of, result_key
 from shared.job.message import first_message, task_message
 from shared.job.record import Attempt, JobRecord, JobState, NewJob
 from shared.job.scripts import Command, LuaScripts
@@ -44,6 +43,18 @@ class Recovered:
     unknown_models: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of a part's findings: `delivered`; `last` if no other part is missing; `stale` if
+    the attempt no longer held the part."""
+
+    status: str
+    queue_ms: int = 0
+    """Of the last part: how long its job waited until it began."""
+    run_ms: int = 0
+    """Of the last part: since its job began."""
+
+
 class WorkerStore:
     """One instance a process; make it after the fork.
 
@@ -60,7 +71,7 @@ class WorkerStore:
         self._lua = LuaScripts(
             self.redis,
             settings,
-            *("accept", "claim", "claim_more", "finish", "abandon"),
+            *("accept", "claim", "claim_more", "deliver", "finish", "abandon"),
             *("heartbeat", "worker_leave", "describe_model", "republish", "bury_message", "purge"),
         )
 
@@ -73,13 +84,16 @@ class WorkerStore:
 
     # -- an attempt ---------------------------------------------------------------------------
 
-    def claim(self, task_id: str, worker: str, models: Collection[str]) -> Attempt | str:
-        """Start an attempt, or say why not: `unknown`, `running`, `finished`, or `elsewhere` if its
-        model is none of `models`, which this worker serves."""
-        after = [upload_storage.fetching(self.keys, task_id)]
-        (status, *rest), image = self._run_among(
+    def claim(
+        self, task_id: str, worker: str, models: Collection[str], *, with_image: bool = True
+    ) -> Attempt | str:
+        """Start an attempt, or say why not: `unknown`, `running`, `finished`, `in parts`, or
+        `elsewhere` if its model is none of `models`, which this worker serves."""
+        after = [upload_storage.fetching(self.keys, task_id)] if with_image else []
+        (status, *rest), *images = self._run_among(
             "claim", after=after, id=task_id, worker=worker, models=list(models)
         )
+        image = images[0] if images else None
         return _attempt(rest[1], image) if status == b"claimed" else str(status.decode())
 
     def claim_more(self, attempt: Attempt, worker: str, wanted: int) -> list[Attempt]:
@@ -122,6 +136,34 @@ class WorkerStore:
         value = self._execute(*upload_storage.fetching(self.keys, task_id))
         return value if isinstance(value, bytes) else None
 
+    def deliver(self, attempt: Attempt, found: bytes) -> Delivery:
+        """Keep what a part has found, until the last part makes the job's result of it."""
+        staged = self.keys.staged(attempt.task_id, attempt.number)
+        run_us = attempt.run_us
+
+        def deliver() -> Delivery:
+            _, (status, *rest) = self._lua.run_among(
+                "deliver",
+                before=[("SET", staged, found, "EX", STAGED_SECONDS)],
+                id=attempt.task_id,
+                attempt=attempt.number,
+                staged=staged,
+                run_us=run_us,
+            )
+            if status == b"unstaged":
+                raise redis.TimeoutError("what was found was gone before it could be delivered")
+            return Delivery(status.decode(), *(max(0, int(ms)) for ms in rest))
+
+        delivery: Delivery = self._retry(deliver)
+        return delivery
+
+    def found(self, attempt: Attempt) -> dict[int, bytes]:
+        """What the job's other parts have delivered, by their number."""
+        job = job_of(attempt.task_id)
+        numbers = range(attempt.record.parts)
+        values = self._execute("MGET", *(self.keys.found(part_of(job, n)) for n in numbers))
+        return {n: value for n, value in zip(numbers, values, strict=True) if value is not None}
+
     def complete(self, attempt: Attempt, celery_meta: bytes) -> bool:
         """Commit a result. False if the attempt no longer holds the job: nothing was written."""
         return self._finish(attempt, JobState.COMPLETED, celery_meta)
@@ -134,7 +176,7 @@ class WorkerStore:
         self, attempt: Attempt, state: JobState, celery_meta: bytes, error: str = ""
     ) -> bool:
         staged = self.keys.staged(attempt.task_id, attempt.number)
-        run_us = int((time.monotonic() - attempt.claimed_at) * 1e6)
+        run_us = attempt.run_us
 
         def finish() -> bool:
             _, outcome = self._lua.run_among(
@@ -169,7 +211,7 @@ class WorkerStore:
             **held,
             reason=reason,
             message=task_message(task_id, self.keys.queue),
-            meta=failure_meta(task_id, error).decode(),
+            meta=failure_meta(job_of(task_id), error).decode(),
             error=json.dumps(error.as_dict()),
         )
         return str(outcome.decode())
@@ -269,6 +311,7 @@ def accept_arguments(
                 "message": first_message(job.task_id, settings.yolo_queue, job.traceparent),
                 "webhook_url": job.webhook_url,
                 "traceparent": job.traceparent,
+                "parts": min(job.parts, settings.max_queue_jobs),
             }
             for job in jobs
         ],

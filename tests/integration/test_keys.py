@@ -11,7 +11,7 @@ from shared.job import keys
 from shared.job.celery_result import success_meta
 from shared.job.dead_letters import DeadLetters
 from shared.job.gateway_store import GatewayStore
-from shared.job.keys import LANES, Keys
+from shared.job.keys import LANES, Keys, part_of
 from shared.job.scripts import script_text
 from shared.job.webhook_outbox import WebhookOutbox
 from shared.job.worker_store import WorkerStore
@@ -50,6 +50,10 @@ async def test_every_key_is_in_the_table(settings: Settings) -> None:
         await gateway.accept(new)
     store.heartbeat("w1", {"ready": 1, "models": {"demo": "9f"}}, [])
     store.describe_model("demo", "9f", "{}")
+    await look()
+    split = job("d", parts=2)
+    await gateway.accept(split)
+    store.deliver(claimed(store, part_of(split.task_id, 0)), b"found")
     await look()
     assert store.complete(claimed(store, done.task_id), success_meta(done.task_id, {}))
     claimed(store, died.task_id)

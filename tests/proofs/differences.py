@@ -47,7 +47,9 @@ def _jobs(model: Model, state: State) -> Iterator[str]:
         there = tuple(record[name] for name in ("state", "attempts", "owner", "model", "lane"))
         expected = (job.state, str(job.attempts), job.owner, job.model, job.lane)
         yield from _unequal(f"job {task_id}", there, expected)
-        if job.state == "processing":
+        if job.parts:
+            yield from _unequal(f"open parts of {task_id}", record["open"], str(job.open))
+        elif job.state == "processing":
             yield from _unequal(f"worker of {task_id}", record["worker"], job.worker)
         yield from _unequal(f"end of {task_id}", int(record.get("finished_ms", 0)), job.ended)
         events = [event["status"] for event in state.value(f"{Q}:events:{task_id}", [])]
@@ -62,9 +64,12 @@ def _places(model: Model, state: State) -> Iterator[str]:
     """Each queued job in one lane, each running one under one lease, no other anywhere."""
     lanes = {lane: list(state.value(f"{Q}:lane:{lane}", {})) for lane in model.lanes}
     yield from _unequal("lanes", lanes, model.lanes)
+    heavy = {lane: list(state.value(f"{Q}:heavy:{lane}", {})) for lane in model.lanes}
+    parts = {lane: [i for i in ids if model.jobs[i].is_part] for lane, ids in model.lanes.items()}
+    yield from _unequal("parts in lanes", heavy, parts)
     yield from _unequal("leases", state.value(f"{Q}:leases", {}), model.leases)
     for job in model.jobs.values():
-        if not job.deleted:
+        if not job.deleted and not job.parts:
             places = sum(lane.count(job.id) for lane in lanes.values()) + (job.id in model.leases)
             yield from _unequal(f"places of {job.id} ({job.state})", places, int(job.live))
 
@@ -129,7 +134,8 @@ def _lifetimes(model: Model, state: State) -> Iterator[str]:
         owned |= {f"{Q}:models", *(f"{Q}:model:{name}" for name in model.models)}
         owned |= {queue for name in model.models for queue in keys.lane_queues(name)}
     if model.queued():
-        owned |= {f"{Q}:lane:{lane}" for lane in model.lanes} | {f"{Q}:clients", f"{Q}:owed"}
+        owned |= {f"{Q}:{what}:{lane}" for what in ("lane", "heavy") for lane in model.lanes}
+        owned |= {f"{Q}:clients", f"{Q}:owed"}
     if model.leases:
         owned.add(f"{Q}:leases")
     if model.webhooks:

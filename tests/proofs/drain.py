@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.job.keys import HEARTBEAT_SECONDS
+from shared.job.keys import HEARTBEAT_SECONDS, job_of
 from tests.proofs.differences import PERMANENT, Q, unfinished
 from tests.proofs.model import MODEL_TTL_MS
 from tests.proofs.simulation import Simulation, Wrong, all_lanes
@@ -43,7 +43,14 @@ def work(simulation: Simulation, worker: str) -> None:
         while simulation.messages(lane):
             task_id = simulation.take_message(lane)
             if attempt := simulation.claim(task_id, worker):
-                simulation.finish(task_id, attempt)
+                complete(simulation, task_id, attempt)
+
+
+def complete(simulation: Simulation, task_id: str, attempt: int) -> None:
+    """Commit a result, unless it is a part's and other parts are missing."""
+    is_part = task_id != job_of(task_id)
+    if not is_part or simulation.deliver(task_id, attempt) == "last":
+        simulation.finish(task_id, attempt)
 
 
 def nothing_left(simulation: Simulation) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
-from shared.job.keys import HEARTBEAT_SECONDS, lanes_of
+from shared.job.keys import HEARTBEAT_SECONDS, job_of, lanes_of, part_of
 from shared.settings import Settings
+from shared.tiling import PART_PASSES
 
 ABSENT_MS = int(3 * HEARTBEAT_SECONDS * 1000)
 WORKER_ABSENT_MS = ABSENT_MS + 1000
@@ -46,6 +47,18 @@ class Job:
     """Its record is gone: it has expired, or somebody deleted it."""
     events: list[str] = field(default_factory=list)
     events_expire: int = 0
+    parts: int = 0
+    """In how many it is done, if in several."""
+    open: int = 0
+    """How many of them have not delivered."""
+
+    @property
+    def is_part(self) -> bool:
+        return self.id != job_of(self.id)
+
+    @property
+    def work(self) -> int:
+        return PART_PASSES if self.is_part else 1
 
     @property
     def live(self) -> bool:
@@ -61,6 +74,7 @@ class Request:
     params: str = "{}"
     pixels: int = 12
     webhook: bool = False
+    parts: int = 1
 
 
 @dataclass(slots=True)
@@ -161,12 +175,16 @@ class Model:
         return sum(self.jobs[task_id].bytes for task_id in self.queued(*models))
 
     def position(self, task_id: str) -> int:
-        """Its turn if the lanes of its model are served in turn: all that stand no further back in
-        the others come first."""
-        job = self.jobs[task_id]
-        rank = self.lanes[job.lane].index(task_id) + 1
+        """Its turn if the lanes of its model are served evenly: as much work of each of the others
+        comes first. A job in parts has the turn of its first part."""
+        job = self.jobs[part_of(task_id, 0) if self.jobs[task_id].parts else task_id]
+        lane = self.lanes[job.lane]
+        turn = self._work(lane[: lane.index(job.id)]) + 1
         others = [self.lanes[name] for name in lanes_of(job.model) if name != job.lane]
-        return rank + sum(min(len(other), rank) for other in others)
+        return turn + sum(min(self._work(other), turn) for other in others)
+
+    def _work(self, lane: Sequence[str]) -> int:
+        return sum(self.jobs[task_id].work for task_id in lane)
 
     # -- steps that several calls take ----------------------------------------------------------
 
@@ -190,12 +208,20 @@ class Model:
     def _start(self, job: Job, worker: str) -> None:
         self._leave(job)
         job.state, job.worker, job.attempts = "processing", worker, job.attempts + 1
-        self._announce(job, "processing", self.record_ttl_ms)
+        whole = self.jobs[job_of(job.id)]
+        whole.attempts = max(whole.attempts, job.attempts)
+        if whole is job or whole.state == "queued":
+            whole.state = "processing"
+            self._announce(whole, "processing", self.record_ttl_ms)
         self.leases[job.id] = self.now + self.lease_ms
         self.counts["attempts"] += 1
 
     def _close(self, job: Job, state: str, error: str = "") -> None:
+        """`job` may be a part of the job that ends."""
+        job = self.jobs[job_of(job.id)]
         assert job.live, f"{job.id} ends twice"
+        for number in range(job.parts):
+            self._drop_part(part_of(job.id, number))
         job.state, job.ended, job.error = state, self.now, error
         self._announce(job, state, self.result_ttl_ms)
         self.images.pop(job.id, None)
@@ -204,6 +230,19 @@ class Model:
             self.counts[f"failed:{error}"] += 1
         if job.webhook:
             self.webhooks[job.id] = Webhook(due=self.now, made=self.now)
+
+    def _drop_part(self, task_id: str) -> None:
+        if job := self.jobs.pop(task_id, None):
+            if task_id in self.lanes[job.lane]:
+                self._leave(job)
+            self.leases.pop(task_id, None)
+
+    def _drop_orphan(self, task_id: str) -> bool:
+        whole = job_of(task_id)
+        if whole == task_id or task_id not in self.jobs or self.record(whole):
+            return False
+        self._drop_part(task_id)
+        return True
 
     def _record(self, job: Job, state: str, ttl_ms: int) -> None:
         job.events = [*self.events(job), state]
@@ -217,16 +256,21 @@ class Model:
         return job.state == "queued" and self.now - job.created > self.max_queue_ms
 
     def expire_if_overdue(self, task_id: str) -> bool:
+        if self._drop_orphan(task_id):
+            return True
         job = self.record(task_id)
         if job is None or not self._overdue(job):
             return False
-        self._leave(job)
+        if not job.parts:
+            self._leave(job)
         self._close(job, "expired")
         return True
 
     def expire_overdue(self) -> None:
         for lane in self.lanes.values():
             for task_id in list(lane):
+                if task_id not in self.jobs:
+                    continue  # a part of a job that has just ended
                 if self.jobs[task_id].deleted:
                     self._leave(self.jobs[task_id])
                 elif not self.expire_if_overdue(task_id):
@@ -258,7 +302,7 @@ class Model:
             self._drop_images(requests)
             return "unstored", []
         size = self.queued_bytes(model) + sum(request.bytes for request in requests)
-        number = len(self.queued(model)) + len(requests)
+        number = len(self.queued(model)) + sum(request.parts for request in requests)
         max_jobs, max_bytes = self.limits(model)
         if not adopt and (number > max_jobs or size > max_bytes):
             self.counts["refused"] += len(requests)
@@ -275,12 +319,27 @@ class Model:
                 r.id, owner, r.bytes, r.params, r.pixels, r.webhook, model, lane, self.seq, self.now
             )
             self._record(self.jobs[r.id], "queued", self.record_ttl_ms)
-            self._join(self.jobs[r.id])
+            if r.parts == 1:
+                self._join(self.jobs[r.id])
+            else:
+                self._add_parts(self.jobs[r.id], r.parts)
         self.counts["accepted"] += len(requests)
         if key:
             expires = self.now + self.record_ttl_ms
             self.idempotency[key] = (requests[0].id, fingerprint, expires)
         return "accepted", [request.id for request in requests]
+
+    def _add_parts(self, job: Job, parts: int) -> None:
+        """The last one stands for the upload."""
+        job.parts = job.open = parts
+        for number in range(parts):
+            self.seq += 1
+            task_id, size = part_of(job.id, number), job.bytes if number == parts - 1 else 0
+            part = replace(
+                job, id=task_id, bytes=size, seq=self.seq, events=[], events_expire=0, parts=0
+            )
+            self.jobs[task_id] = part
+            self._join(part)
 
     def limits(self, model: str) -> tuple[int, int]:
         """Jobs and bytes of a model that may wait: of several, each may fill three quarters of what
@@ -302,7 +361,7 @@ class Model:
         job = self.record(task_id)
         if job is None or not job.live:
             return "finished"
-        if job.state == "queued":
+        if job.state == "queued" and not job.parts:
             self._leave(job)
         self.leases.pop(task_id, None)
         self._close(job, "cancelled")
@@ -316,29 +375,37 @@ class Model:
         self.gateway_swept = self.now
         if self.now >= self.orphans_from:
             for task_id in self._lapsed(self.now - self.max_queue_ms):
-                del self.leases[task_id]
+                self.leases.pop(task_id, None)
+                self._drop_orphan(task_id)
                 if job := self.record(task_id):
                     self._close(job, "expired")
 
     def recount(self) -> int:
         """How many places of deleted jobs it takes away."""
-        gone = [task_id for task_id in self.queued() if self.jobs[task_id].deleted]
-        for task_id in gone:
-            self._leave(self.jobs[task_id])
+        gone = 0
+        for task_id in self.queued():
+            if self._drop_orphan(task_id):
+                gone += 1
+            elif self.jobs[task_id].deleted:
+                self._leave(self.jobs[task_id])
+                gone += 1
         used = {model for _, models in self.workers.values() for model in models}
         used |= {job.model for name in self.leases if (job := self.record(name))}
         for model, seen in [*self.models.items()]:
             if seen <= self.now - MODEL_TTL_MS and model not in used and not self.queued(model):
                 del self.models[model]
-        return len(gone)
+        return gone
 
     # -- workers --------------------------------------------------------------------------------
 
     def claim(self, task_id: str, worker: str, models: Collection[str] = MODELS) -> str:
+        self.expire_if_overdue(task_id)
         job = self.record(task_id)
         if job is None:
             return "unknown"
-        if job.state == "queued" and not self.expire_if_overdue(task_id):
+        if job.parts:
+            return "in parts"
+        if job.state == "queued":
             if job.model not in models:
                 return "elsewhere"
             self._start(job, worker)
@@ -347,8 +414,11 @@ class Model:
 
     def claim_more(self, task_id: str, attempt: int, worker: str, taken: Iterable[str]) -> None:
         """Which jobs join is the script's choice; here is what it may choose from."""
+        if not (others := [*map(self.record, taken)]):
+            return
         first, room = self.jobs[task_id], self.settings.max_image_pixels - self.jobs[task_id].pixels
-        for other in map(self.record, taken):
+        for other in others:
+            assert not first.is_part, f"{task_id} is a part"
             assert first.state == "processing", f"{task_id} is not running"
             assert first.attempts == attempt, f"{task_id} is at another attempt"
             assert other is not None
@@ -356,24 +426,44 @@ class Model:
             assert not self._overdue(other), f"{other.id} has waited too long"
             assert other.attempts == 0, f"{other.id} was lost before"
             assert other.model == first.model, f"{other.id} is for another model"
+            assert not other.is_part, f"{other.id} is a part"
             assert other.params == first.params, f"{other.id} has other parameters"
             assert 0 < other.pixels <= room, f"{other.id} does not fit into memory"
             room -= other.pixels
             self._start(other, worker)
 
     def finish(self, task_id: str, attempt: int, state: str, error: str = "") -> str:
-        job = self.record(task_id)
-        if job is None or job.state != "processing" or job.attempts != attempt:
-            self.counts["stale_commits"] += 1
+        job = self._held(task_id, attempt)
+        if job is None:
             return "stale"
-        del self.leases[task_id]
+        self.leases.pop(task_id, None)
         self._close(job, state, error)
         return "committed"
+
+    def deliver(self, task_id: str, attempt: int) -> str:
+        job = self._held(task_id, attempt)
+        if job is None:
+            return "stale"
+        whole = self.jobs[job_of(task_id)]
+        if whole.open == 1:
+            return "last"
+        whole.open -= 1
+        self._drop_part(task_id)
+        return "delivered"
+
+    def _held(self, task_id: str, attempt: int) -> Job | None:
+        self._drop_orphan(task_id)
+        job = self.record(task_id)
+        if job is None or job.parts or job.state != "processing" or job.attempts != attempt:
+            self.counts["stale_commits"] += 1
+            return None
+        return job
 
     def abandon(
         self, task_id: str, reason: str, error: str, *, attempt: int = 0, worker: str = ""
     ) -> str:
         """By the attempt's number or by its worker."""
+        self._drop_orphan(task_id)
         job = self.record(task_id)
         if (
             job is None
@@ -386,11 +476,13 @@ class Model:
         self.counts[f"lost:{reason}"] += 1
         if job.attempts < self.settings.max_attempts:
             job.state = "queued"
-            self._announce(job, "queued", self.record_ttl_ms)
+            if not job.is_part:
+                self._announce(job, "queued", self.record_ttl_ms)
             self._join(job)
             return "requeued"
         self._close(job, "failed", error)
-        self._bury(job.id, job.bytes)
+        whole = self.jobs[job_of(task_id)]
+        self._bury(whole.id, whole.bytes)
         return "dead"
 
     def heartbeat(

@@ -14,7 +14,7 @@ from typing import Any
 
 from shared.errors import AttemptsExhausted, UndecodableImage, UndeliverableMessage
 from shared.job.celery_result import failure_meta, success_meta
-from shared.job.keys import Keys, lanes_of
+from shared.job.keys import Keys, job_of, lanes_of, result_key
 from shared.job.message import first_message, task_message
 from shared.job.worker_store import STAGED_SECONDS
 from tests.proofs.differences import Q, differences, positions
@@ -101,6 +101,7 @@ class Simulation:
                 "message": first_message(request.id, Q),
                 "webhook_url": f"http://{owner}.test/" if request.webhook else "",
                 "traceparent": "",
+                "parts": request.parts,
             }
             for request in requests
         ]
@@ -181,7 +182,7 @@ class Simulation:
 
     def deliver_again(self, task_id: str) -> None:
         """As kombu does when a message was not acknowledged in time."""
-        job = self.model.jobs[task_id]
+        job = self.model.jobs[job_of(task_id)]
         message = first_message(task_id, Q)
         self._commands(["RPUSH", f"{Q}.{job.lane}", message])
 
@@ -238,8 +239,21 @@ class Simulation:
         )
         self._compare("finish", outcome.decode(), expected)
         if expected == "committed" and not failed:
-            result = json.loads(self.state.value(f"celery-task-meta-{task_id}"))["result"]
+            result = json.loads(self.state.value(result_key(job_of(task_id))))["result"]
             self._compare("result", result, {"n": attempt})
+        return expected
+
+    def deliver(self, task_id: str, attempt: int) -> str:
+        """Stage what a part has found, and deliver it."""
+        staged = KEYS.staged(task_id, attempt)
+        self._commands(["SET", staged, task_id, "EX", STAGED_SECONDS])
+        expected = self.model.deliver(task_id, attempt)
+        status, *_ = self._call(
+            "deliver", id=task_id, attempt=attempt, staged=staged, run_us=1_000_000
+        )
+        self._compare("deliver", status.decode(), expected)
+        if expected == "delivered":
+            self._compare("found", self.state.value(KEYS.found(task_id)), task_id)
         return expected
 
     def abandon(self, task_id: str, reason: str, *, attempt: int = 0, worker: str = "") -> str:
@@ -252,7 +266,7 @@ class Simulation:
             **held,
             reason=reason,
             message=task_message(task_id, Q, delivery_tag="again"),
-            meta=failure_meta(task_id, error).decode(),
+            meta=failure_meta(job_of(task_id), error).decode(),
             error=json.dumps(error.as_dict()),
         )
         self._compare("abandon", outcome.decode(), expected)

@@ -7,6 +7,7 @@ come late or twice, a message or a record may be gone, and the clock may jump.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, Phase, settings
@@ -18,6 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from shared.job.keys import job_of
 from tests.proofs.drain import beat, drain, nothing_left
 from tests.proofs.model import MODELS, Request
 from tests.proofs.simulation import Simulation, all_lanes
@@ -37,6 +39,7 @@ REQUESTS = st.builds(
     params=st.sampled_from(['{"conf":0.25}', '{"conf":0.5}']),
     pixels=st.sampled_from([0, 8, 30]),
     webhook=st.booleans(),
+    parts=st.sampled_from([1, 1, 2, 3]),
 )
 STEPS_MS = st.sampled_from([1, 500, 2000, 6500, 10_001, 31_000, 121_000])
 JUMPS_MS = st.sampled_from([-60_000, -1000, 3_600_000])
@@ -57,6 +60,8 @@ class ServiceMachine(RuleBasedStateMachine):
         """Messages that workers have taken and not claimed."""
         self.attempts: list[tuple[str, int]] = []
         """All that ever began. Nobody tells a worker that it has lost one."""
+        self.told: set[tuple[str, int]] = set()
+        """Those that are the last part of their job."""
         self.hooks: list[tuple[str, int]] = []
         self.advice: list[tuple[str, int]] = []
         """What heartbeats said is lost (id, attempt) or has no message (id, 0)."""
@@ -102,10 +107,7 @@ class ServiceMachine(RuleBasedStateMachine):
         fingerprint: str = "",
     ) -> None:
         simulation = self.simulation
-        requests = [
-            Request(f"job{len(self.ids) + n}", r.bytes, r.params, r.pixels, r.webhook)
-            for n, r in enumerate(requests)
-        ]
+        requests = [replace(r, id=f"job{len(self.ids) + n}") for n, r in enumerate(requests)]
         ids = [request.id for request in requests]
         self.ids += ids
         for task_id in ids if stored else ids[1:]:
@@ -175,7 +177,15 @@ class ServiceMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.attempts)
     @rule(data=st.data(), failed=st.booleans())
     def finish(self, data: st.DataObject, failed: bool) -> None:
-        self.simulation.finish(*self._one(data, self.attempts), failed=failed)
+        """A part is delivered before; it finishes the job if it is told that it is the last."""
+        task_id, attempt = self._one(data, self.attempts)
+        is_part = task_id != job_of(task_id)
+        told = is_part and (task_id, attempt) in self.told
+        if is_part and not failed and not told:
+            if self.simulation.deliver(task_id, attempt) == "last":
+                self.told.add((task_id, attempt))
+        else:
+            self.simulation.finish(task_id, attempt, failed=failed)
 
     @precondition(lambda self: self.attempts)
     @rule(data=st.data(), by_worker=st.booleans(), worker=WORKERS)
@@ -260,7 +270,11 @@ class ServiceMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.simulation.model.jobs)
     @rule(data=st.data())
     def delete_record(self, data: st.DataObject) -> None:
-        self.simulation.delete_record(self._one(data, sorted(self.simulation.model.jobs)))
+        self.simulation.delete_record(self._one(data, self.ids_known()))
+
+    def ids_known(self) -> list[str]:
+        """Of jobs, not of their parts."""
+        return sorted({job_of(task_id) for task_id in self.simulation.model.jobs})
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data())

@@ -1,4 +1,5 @@
-"""A small service whose every turn can be listed: a gateway, two workers, two jobs, and bad luck.
+"""A small service whose every turn can be listed: a gateway, two workers, two jobs, one of them in
+two parts, and bad luck.
 
 A turn is one call of a script, or time that passes. What a worker knows is here and not in Redis,
 so that it can die between any two calls, or go on with a job that it has lost.
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from shared.job.keys import HEARTBEAT_SECONDS, lanes_of
+from shared.job.keys import HEARTBEAT_SECONDS, job_of, lanes_of, part_of
 from tests.proofs.model import MODELS, Request
 from tests.proofs.simulation import Simulation
 
@@ -20,6 +21,7 @@ Turn = tuple[str, ...]
 
 JOBS = {"a": "ann", "b": "bob"}
 """Ids and owners: two clients, so two lanes."""
+PARTS = {"a": 1, "b": 2}
 
 LANES = lanes_of(MODELS[0])
 
@@ -31,6 +33,8 @@ class Worker:
     message: str = ""
     """The job of the message that it has taken and not claimed."""
     attempt: tuple[str, int] | None = None
+    last: bool = False
+    """Its attempt is at a part that was told that it is the last one of its job."""
     advice: tuple[tuple[str, int], ...] = ()
     """What its last heartbeat said is lost (id, attempt) or has no message (id, 0)."""
 
@@ -56,16 +60,16 @@ class World:
     def turns(self) -> Iterator[Turn]:
         simulation = self.simulation
         submitted = [task_id for task_id in JOBS if task_id in simulation.model.jobs]
-        for task_id in JOBS:
+        for task_id, parts in PARTS.items():
             if task_id not in submitted:
-                # "b" comes second; the other order is the same with names exchanged.
-                if task_id == "a" or "a" in submitted:
-                    yield "submit", task_id
+                yield "submit", task_id
                 continue
             if task_id not in self.cancelled:
                 yield "cancel", task_id
-            if task_id not in self.redelivered:
-                yield "deliver again", task_id
+            messages = [part_of(task_id, n) for n in range(parts)] if parts > 1 else [task_id]
+            for message in messages:
+                if message not in self.redelivered:
+                    yield "deliver again", message
         for lane in LANES:
             if simulation.messages(lane):
                 yield "lose message", lane
@@ -85,7 +89,8 @@ class World:
         if worker.message:
             yield "claim", name
         elif worker.attempt:
-            yield "complete", name
+            is_part = job_of(worker.attempt[0]) != worker.attempt[0]
+            yield ("complete" if worker.last or not is_part else "deliver"), name
             yield "fail", name
             yield "abandon", name
             yield "process dies", name
@@ -107,7 +112,8 @@ class World:
         match turn:
             case "submit", task_id:
                 simulation.store_image(task_id)
-                simulation.accept(JOBS[task_id], [Request(task_id, webhook=True)])
+                request = Request(task_id, webhook=True, parts=PARTS[task_id])
+                simulation.accept(JOBS[task_id], [request])
             case "cancel", task_id:
                 world = replace(world, cancelled=self.cancelled | {task_id})
                 simulation.cancel(task_id)
@@ -137,19 +143,23 @@ class World:
                 worker = replace(
                     worker, message="", attempt=(task_id, attempt) if attempt else None
                 )
+            case "deliver":
+                assert worker.attempt
+                last = simulation.deliver(*worker.attempt) == "last"
+                worker = replace(worker, attempt=worker.attempt if last else None, last=last)
             case "complete" | "fail":
                 assert worker.attempt
                 simulation.finish(*worker.attempt, failed=kind == "fail")
-                worker = replace(worker, attempt=None)
+                worker = replace(worker, attempt=None, last=False)
             case "abandon":  # its time limit
                 assert worker.attempt
                 task_id, attempt = worker.attempt
                 simulation.abandon(task_id, "timeout", attempt=attempt)
-                worker = replace(worker, attempt=None)
+                worker = replace(worker, attempt=None, last=False)
             case "process dies":  # its parent notices
                 assert worker.attempt
                 simulation.abandon(worker.attempt[0], "worker_lost", worker=name)
-                worker = replace(worker, attempt=None)
+                worker = replace(worker, attempt=None, last=False)
             case "crash":
                 worker = Worker()
             case "follow advice":

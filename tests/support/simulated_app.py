@@ -17,16 +17,25 @@ from typing import Any
 
 import numpy as np
 
+from shared.image_header import check_file
 from shared.job.record import DetectParameters
 from shared.settings import Settings
-from worker import attempt
+from shared.tiling import Tile
+from worker import picture
 from worker.app import app as app
 from worker.model import detector
 from worker.model.images import DecodedImage
+from worker.model.merging import Found
 from worker.model.runtimes import ServedModel
 from worker.process import child, parent
 
 LATENCY_SECONDS = float(os.environ.get("SIMULATED_MS", "0")) / 1000
+_THING = {
+    "name": "thing",
+    "class": 0,
+    "confidence": 0.5,
+    "box": dict.fromkeys(("x1", "y1"), 1.0),
+}
 _BLANK = np.zeros((4, 4, 3), np.uint8)
 
 
@@ -43,6 +52,7 @@ class SimulatedDetector:
     names = {0: "thing"}  # noqa: RUF012
     task = "detect"
     can_batch = True
+    can_tile = True
 
     def __init__(self, settings: Settings, model: ServedModel, **_: Any) -> None:
         self.served = model
@@ -52,13 +62,7 @@ class SimulatedDetector:
         wait_for_file("SIMULATED_RUN_UNTIL")
         if LATENCY_SECONDS:
             time.sleep(LATENCY_SECONDS)
-        found = {
-            "name": "thing",
-            "class": 0,
-            "confidence": 0.5,
-            "box": dict.fromkeys(("x1", "y1"), 1.0),
-        }
-        return detector.Prediction([found], None, LATENCY_SECONDS * 1000, 0.0)
+        return detector.Prediction([_THING], None, LATENCY_SECONDS * 1000, 0.0)
 
     def predict_batch(
         self, images: Sequence[DecodedImage], parameters: DetectParameters
@@ -68,11 +72,39 @@ class SimulatedDetector:
 
 
 def _no_decode(image: bytes, **_: Any) -> DecodedImage:
-    return DecodedImage(_BLANK, 4, 4)
+    header = check_file(image, max_pixels=2**62)
+    return DecodedImage(_BLANK, *header.upright_size)
+
+    def find(
+        self, image: DecodedImage, tiles: Sequence[Tile], parameters: DetectParameters
+    ) -> list[Found]:
+        """One thing in the picture as a whole, and it takes its time for each tile."""
+        for _ in tiles:
+            self.predict(image, parameters)
+        place = np.array([[1, 1, 2, 2]], np.float32)
+        return [
+            Found(
+                (tile.x, tile.y, tile.x + tile.width, tile.y + tile.height),
+                place[: tile.width == image.width],
+                np.array([0.5], np.float32)[: tile.width == image.width],
+                np.array([0], np.int32)[: tile.width == image.width],
+            )
+            for tile in tiles
+        ]
+
+    def merge(
+        self,
+        found: Sequence[Found],
+        image: DecodedImage,
+        parameters: DetectParameters,
+        infer_seconds: float,
+    ) -> detector.Prediction:
+        """Says as many things as passes have found any."""
+        return detector.Prediction([_THING] * sum(map(len, found)), None, infer_seconds * 1000, 0.0)
 
 
 detector.Detector = SimulatedDetector  # type: ignore[assignment, misc]
-attempt.decode = _no_decode  # type: ignore[attr-defined]
+picture.decode = _no_decode  # type: ignore[attr-defined]
 # No weights, no PyTorch.
 parent.fetch = lambda *_, **__: True  # type: ignore[attr-defined]
 

@@ -27,7 +27,7 @@ def test_inspecting_needs_no_torch() -> None:
 def test_tracing_that_is_off_loads_nothing() -> None:
     """What traces need, that is: FastAPI and redis-py import other parts of OpenTelemetry."""
     code = (
-        "import sys, api.app, worker.app, worker.attempt; api.app.create_app();"
+        "import sys, api.app, worker.app, worker.job; api.app.create_app();"
         "parts = ('opentelemetry.sdk.trace', 'opentelemetry.exporter');"
         "print(*[m for m in parts if m in sys.modules])"
     )

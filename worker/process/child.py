@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -28,10 +28,26 @@ from worker.retry import until_available
 
 if TYPE_CHECKING:
     from worker.model.detector import Detector
+    from worker.model.images import DecodedImage
 
 log = logging.getLogger("yolo_queue.worker")
 
 RELOAD_SECONDS = 5
+
+
+@dataclass(slots=True)
+class KeptPicture:
+    """The decoded picture of the job whose part this process has run. Its next part does not need
+    it decoded again; any other job drops it first."""
+
+    task_id: str = ""
+    decoded: DecodedImage | None = None
+
+    def keep(self, task_id: str, decoded: DecodedImage) -> None:
+        self.task_id, self.decoded = task_id, decoded
+
+    def forget(self) -> None:
+        self.task_id, self.decoded = "", None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,7 @@ class PoolProcess:
     row: ProcessRow
     models_taken: Callable[[], Collection[str]]
     """The models whose jobs this worker takes now (`Parent.models_taken`)."""
+    kept: KeptPicture = field(default_factory=KeptPicture)
 
     def detector_of(self, attempt: Attempt) -> Detector:
         """Of the model that the job is for; `claim` gives this process no other."""

@@ -37,8 +37,9 @@ MAX_DESCRIPTION_BYTES = 1024 * 1024
 STAGES = ("queue", "decode", "infer", "draw")
 """The parts of a job's time, named as in `timings_ms`."""
 HISTOGRAMS = (*STAGES, "total")
-OUTCOMES = ("completed", "failed", "timeout", "internal", "worker_lost", "lease_lost")
-"""How attempts end. `failed`: with an error that was committed; `lease_lost`: committed nothing."""
+OUTCOMES = ("completed", "delivered", "failed", "timeout", "internal", "worker_lost", "lease_lost")
+"""How attempts end. `delivered`: a part of a job, other parts of which are missing; `failed`: with
+an error that was committed; `lease_lost`: committed nothing."""
 TOTALS = ("bytes", "pixels", "detections", "batches", "batch_jobs")
 
 BUCKETS_SECONDS = (

@@ -3,8 +3,9 @@
 -- arg: id, attempt or worker (which attempt is meant; one that has lost the job does nothing), reason,
 --      message, meta (of the failed task, in Celery's format), error (JSON text)
 local id = arg.id
+drop_orphan(id)
 local job = redis.call('HMGET', job_key(id), 'state', 'attempts', 'worker', 'lane', 'owner',
-  'bytes', 'seq', 'started_ms', 'history', 'content_type', 'params', 'model')
+  'bytes', 'seq', 'started_ms', 'history', 'content_type', 'params', 'model', 'parts')
 local attempts = tonumber(job[2])
 if job[1] ~= 'processing' or (arg.attempt and arg.attempt ~= attempts)
     or (arg.worker and arg.worker ~= job[3]) then
@@ -24,14 +25,18 @@ if attempts < MAX_ATTEMPTS then
   -- The first loss is most likely the worker's fault: the job is next in line. After a second one the
   -- others go first, so that a file that kills its process does not hold them up.
   redis.call(attempts == 1 and 'RPUSH' or 'LPUSH', list_key(job[4]), arg.message)
-  announce(id, 'queued', RECORD_TTL_SECONDS, 'attempt', attempts, 'reason', arg.reason)
+  if not is_part(id) then
+    announce(id, 'queued', RECORD_TTL_SECONDS, 'attempt', attempts, 'reason', arg.reason)
+  end
   return 'requeued'
 end
 
-keep_dead_image(id)
-redis.call('SET', result_key(id), arg.meta)
+local whole = job_of(id)
+local bytes = field(job_key(whole), 'bytes')
+keep_dead_image(whole)
+redis.call('SET', result_key(whole), arg.meta)
 close(id, 'failed', 'error', arg.error)
 count('failed:' .. cjson.decode(arg.error).code)
-keep_dead_letter(id, tonumber(job[6]), 'task_id', id, 'owner', job[5], 'model', job[12],
-  'params', job[11], 'content_type', job[10], 'history', cjson.encode(history), 'error', arg.error)
+keep_dead_letter(whole, bytes, 'task_id', whole, 'owner', job[5], 'model', job[12],
+  'params', job[11], 'content_type', job[10], 'parts', job[13] or 1, 'history', cjson.encode(history), 'error', arg.error)
 return 'dead'

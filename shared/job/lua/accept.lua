@@ -4,7 +4,8 @@
 -- Safe to repeat: jobs that are there already are accepted again without being counted twice.
 -- arg: owner, model, idempotency_key, fingerprint, adopt (Celery has delivered the task already, so it
 --      needs no message and no room in the queue),
---      jobs: {id, bytes, params, width, height, content_type, message, webhook_url, traceparent} each
+--      jobs: {id, bytes, params, width, height, content_type, message, webhook_url, traceparent, parts}
+--      each; parts: how many the job is done in, each with a message like the job's
 local first = arg.jobs[1]
 
 local known = {}
@@ -26,32 +27,50 @@ if earlier[1] and redis.call('EXISTS', job_key(earlier[1])) == 1 then
   return refuse('replayed', {view(earlier[1])})
 end
 
-local bytes = 0
+local bytes, places = 0, 0
 for _, job in ipairs(arg.jobs) do
   bytes = bytes + job.bytes
+  places = places + job.parts
   if not has_image(job.id) then return refuse('unstored', {}) end
 end
 local key, waiting = model_key(arg.model), queued_jobs(arg.model)
 local its_bytes = field(key, 'queued_bytes')
 local max_jobs = limit_of_model(arg.model, MAX_QUEUE_JOBS, all_queued_jobs() - waiting, waiting)
 local max_bytes = limit_of_model(arg.model, MAX_QUEUE_BYTES, stat('queued_bytes') - its_bytes, waiting)
-if not arg.adopt and (waiting + #arg.jobs > max_jobs or its_bytes + bytes > max_bytes) then
+if not arg.adopt and (waiting + places > max_jobs or its_bytes + bytes > max_bytes) then
   count('refused', #arg.jobs)
   return refuse('full', {tostring(waiting), tostring(drain_interval_us(key))})
 end
 
 redis.call('ZADD', P .. ':models', 'NX', now, arg.model)
 local lane = lane_of(arg.model, arg.owner)
+local function add(id, job, bytes)
+  local seq = redis.call('HINCRBY', P .. ':stats', 'seq', 1)
+  redis.call('HSET', job_key(id), 'task_id', id, 'state', 'queued', 'owner', arg.owner, 'model', arg.model,
+    'lane', lane, 'seq', seq, 'bytes', bytes, 'params', job.params, 'width', job.width, 'height', job.height,
+    'content_type', job.content_type, 'created_ms', now, 'attempts', 0)
+  if job.webhook_url ~= '' then redis.call('HSET', job_key(id), 'webhook_url', job.webhook_url) end
+  if job.traceparent ~= '' then redis.call('HSET', job_key(id), 'traceparent', job.traceparent) end
+  return seq
+end
 local views = {}
 for i, job in ipairs(arg.jobs) do
-  local seq = redis.call('HINCRBY', P .. ':stats', 'seq', 1)
-  redis.call('HSET', job_key(job.id), 'task_id', job.id, 'state', 'queued', 'owner', arg.owner,
-    'model', arg.model, 'lane', lane, 'seq', seq, 'bytes', job.bytes, 'params', job.params, 'width', job.width,
-    'height', job.height, 'content_type', job.content_type, 'created_ms', now, 'attempts', 0)
-  if job.webhook_url ~= '' then redis.call('HSET', job_key(job.id), 'webhook_url', job.webhook_url) end
-  if job.traceparent ~= '' then redis.call('HSET', job_key(job.id), 'traceparent', job.traceparent) end
-  join_queue(job.id, lane, arg.owner, job.bytes, seq)
-  if not arg.adopt then redis.call('LPUSH', list_key(lane), job.message) end
+  local seq = add(job.id, job, job.bytes)
+  if job.parts == 1 then
+    join_queue(job.id, lane, arg.owner, job.bytes, seq)
+    if not arg.adopt then redis.call('LPUSH', list_key(lane), job.message) end
+  else
+    redis.call('HSET', job_key(job.id), 'parts', job.parts, 'open', job.parts)
+    for number = 0, job.parts - 1 do
+      local part = job.id .. '#' .. number
+      -- The upload waits until the last part is taken.
+      local its_bytes = number == job.parts - 1 and job.bytes or 0
+      seq = add(part, job, its_bytes)
+      redis.call('HSET', job_key(part), 'parts', job.parts)
+      join_queue(part, lane, arg.owner, its_bytes, seq)
+      redis.call('LPUSH', list_key(lane), (string.gsub(job.message, string.gsub(job.id, '%p', '%%%0'), part)))
+    end
+  end
   -- Not announced: nobody can be waiting for a job that was not there.
   record_event(job.id, 'queued', RECORD_TTL_SECONDS)
   views[i] = view(job.id)

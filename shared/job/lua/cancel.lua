@@ -8,7 +8,6 @@ if job[1] == 'queued' then
   leave_queue(id, job[2])
   -- A message of a later attempt is not found here; it is dropped when it is next in line.
   redis.call('LREM', list_key(job[2]), 1, arg.message)
-  drop_leftovers(job[2])
 elseif job[1] == 'processing' then
   redis.call('ZREM', P .. ':leases', id)
 elseif job[3] == arg.request then
@@ -17,4 +16,5 @@ else
   return {'finished', view(id)}
 end
 close(id, 'cancelled', 'cancelled_by', arg.request)
+drop_leftovers(job[2])
 return {'cancelled', view(id)}

@@ -1,9 +1,12 @@
 -- Start an attempt at the job that a message is about. arg: id, worker, models (that the worker serves)
-local job = redis.call('HMGET', job_key(arg.id), 'state', 'lane', 'seq', 'model')
-if job[1] ~= 'queued' or expire_if_overdue(arg.id) then
+expire_if_overdue(arg.id)
+local job = redis.call('HMGET', job_key(arg.id), 'state', 'lane', 'seq', 'model', 'parts')
+local in_parts = job[5] and not is_part(arg.id)  -- as those of an inline task that was adopted
+if job[1] ~= 'queued' or in_parts then
   for _, model in ipairs(arg.models) do
     for _, lane in ipairs(lanes_of(model)) do drop_leftovers(lane) end
   end
+  if in_parts then return {'in parts'} end
   return {job[1] == 'processing' and 'running' or job[1] and 'finished' or 'unknown'}
 end
 

@@ -7,7 +7,7 @@ local SPARE = 16 -- entries of a lane that are looked at beyond as many as are w
 
 local claimed = {}
 local job = redis.call('HMGET', job_key(arg.id), 'state', 'attempts', 'params', 'lane', 'width', 'height')
-if job[1] ~= 'processing' or tonumber(job[2]) ~= arg.attempt then return claimed end
+if job[1] ~= 'processing' or tonumber(job[2]) ~= arg.attempt or is_part(arg.id) then return claimed end
 -- All pictures of a batch are decoded at once, in the memory that the largest single one may take. A
 -- job of unknown size is a retried dead letter: it runs alone.
 local pixels = tonumber(job[5]) * tonumber(job[6])
@@ -22,7 +22,7 @@ local wanted = math.min(arg.wanted, share)
 
 -- First attempts alone: a job that was lost may be what killed its process, and the batch with it.
 local function joins(other)
-  if #other > MAX_BATCHED_ID_BYTES or expire_if_overdue(other) then return false end
+  if is_part(other) or #other > MAX_BATCHED_ID_BYTES or expire_if_overdue(other) then return false end
   local its = redis.call('HMGET', job_key(other), 'attempts', 'params', 'width', 'height', 'lane')
   if its[1] ~= '0' or its[2] ~= job[3] then return false end
   local size = tonumber(its[3]) * tonumber(its[4])

@@ -1,5 +1,5 @@
 -- Stands in front of every other script, behind the constants that scripts.py writes: LANES,
--- MAX_BATCHED_ID_BYTES, HEARTBEAT_MS, LEASE_MS, MAX_ATTEMPTS, MAX_QUEUE_JOBS, MAX_QUEUE_BYTES,
+-- MAX_BATCHED_ID_BYTES, PART_WORK, HEARTBEAT_MS, LEASE_MS, MAX_ATTEMPTS, MAX_QUEUE_JOBS, MAX_QUEUE_BYTES,
 -- MAX_QUEUE_MS, MAX_IMAGE_PIXELS, RECORD_TTL_SECONDS, RESULT_TTL_SECONDS, DEAD_MAX_JOBS,
 -- DEAD_MAX_BYTES, DEAD_TTL_SECONDS.
 -- P is the prefix of all keys; the table of keys is in keys.py. `arg` is the script's argument.
@@ -20,11 +20,21 @@ local function lanes_of(model)
   return lanes
 end
 local function job_key(id) return P .. ':job:' .. id end
+local function heavy_key(lane) return P .. ':heavy:' .. lane end
 local function result_key(id) return 'celery-task-meta-' .. id end
 local function webhook_key(id) return P .. ':webhook:' .. id end
 local function field(key, name) return tonumber(redis.call('HGET', key, name) or '0') or 0 end
 local function stat(name) return field(P .. ':stats', name) end
 local function count(name, by) redis.call('HINCRBY', P .. ':stats', name, by or 1) end
+
+-- The parts of a job with many tiles, `{id}#0` and so on, wait and run like jobs, with records and leases
+-- of their own. All that clients see is the job's. A part's record is there for as long as what the
+-- part finds is missing; `open` of the job's record counts them.
+local function is_part(id) return string.find(id, '#', 1, true) ~= nil end
+local function job_of(id) return string.match(id, '^[^#]+') end
+local function found_key(part) return P .. ':found:' .. part end
+-- In forward passes: what a place in a lane stands for.
+local function work_of(id) return is_part(id) and PART_WORK or 1 end
 
 -- Models that have workers or jobs, or had some lately, by name.
 local function model_key(model) return P .. ':model:' .. model end
@@ -73,6 +83,7 @@ end
 
 local function leave_queue(id, lane)
   if redis.call('ZREM', lane_key(lane), id) == 0 then return end
+  if is_part(id) then redis.call('ZREM', heavy_key(lane), id) end
   local bytes, owner = string.match(redis.call('HGET', P .. ':owed', id) or '', '^(%d+) (.*)$')
   redis.call('HDEL', P .. ':owed', id)
   if not bytes then return end  -- somebody deleted it; recount.lua corrects the totals
@@ -101,6 +112,7 @@ end
 local function join_queue(id, lane, owner, bytes, seq)
   redis.call('PERSIST', job_key(id))
   redis.call('ZADD', lane_key(lane), seq, id)
+  if is_part(id) then redis.call('ZADD', heavy_key(lane), seq, id) end
   redis.call('HSET', P .. ':owed', id, bytes .. ' ' .. owner)
   add_queued_bytes(lane, bytes)
   local client = client_of(lane, owner)
@@ -151,7 +163,7 @@ local function ready_processes(key)
   return field(key, 'ready_processes')
 end
 
--- Microseconds between two finished jobs while there is a backlog. Measured if there was one in
+-- Microseconds between two finished forward passes while there is a backlog. Measured if there was one in
 -- the last 30 s, else derived from the mean run time; 0 when nothing is known yet.
 local function drain_interval_us(key)
   local ready = ready_processes(key)
@@ -162,24 +174,43 @@ local function drain_interval_us(key)
   return 0
 end
 
--- Position among the model's queued jobs when its lanes are served in turn, 1 being next.
--- O(lanes * log n).
+-- How much work of the model comes first when its lanes are served evenly, in forward passes, and one:
+-- 1 is next. O(lanes * log n).
 local function position_of(id, lane)
   local rank = redis.call('ZRANK', lane_key(lane), id)
   if not rank then return 0 end
-  local position = rank + 1
+  local seq = redis.call('ZSCORE', lane_key(lane), id)
+  local turn = rank + 1 + redis.call('ZCOUNT', heavy_key(lane), '-inf', '(' .. seq) * (PART_WORK - 1)
+  local position = turn
   for _, other in ipairs(lanes_of(model_of(lane))) do
     if other ~= lane then
-      position = position + math.min(redis.call('ZCARD', lane_key(other)), rank + 1)
+      local work = redis.call('ZCARD', lane_key(other)) + redis.call('ZCARD', heavy_key(other)) * (PART_WORK - 1)
+      position = position + math.min(work, turn)
     end
   end
   return position
 end
 
--- End a job. The caller has stored its result, if any, in this same script, so that neither state nor
--- result is seen without the other.
+local function drop_part(part)
+  local lane = redis.call('HGET', job_key(part), 'lane')
+  if lane then leave_queue(part, lane) end
+  redis.call('ZREM', P .. ':leases', part)
+  redis.call('UNLINK', job_key(part), found_key(part))
+end
+
+-- A part goes with its job. Returns whether the job's record is gone; somebody has deleted it then.
+local function drop_orphan(id)
+  if not is_part(id) or redis.call('EXISTS', job_key(job_of(id))) == 1 then return false end
+  drop_part(id)
+  return true
+end
+
+-- End a job, of which `id` may be a part. The caller has stored its result, if any, in this same script, so
+-- that neither state nor result is seen without the other.
 local function close(id, state, ...)
+  id = job_of(id)
   local key, result = job_key(id), result_key(id)
+  for number = 0, field(key, 'parts') - 1 do drop_part(id .. '#' .. number) end
   drop_image(id)
   redis.call('HSET', key, 'state', state, 'finished_ms', now, ...)
   redis.call('EXPIRE', key, RESULT_TTL_SECONDS)
@@ -216,6 +247,7 @@ local function drop_leftovers(lane)
 end
 
 local function expire_if_overdue(id)
+  if drop_orphan(id) then return true end
   local job = redis.call('HMGET', job_key(id), 'state', 'created_ms', 'lane')
   if job[1] ~= 'queued' or now - tonumber(job[2]) <= MAX_QUEUE_MS then return false end
   leave_queue(id, job[3])
@@ -250,8 +282,41 @@ local function start_attempt(id, lane, worker)
   redis.call('PERSIST', job_key(id))
   redis.call('ZADD', P .. ':leases', now + LEASE_MS, id)
   count('attempts')
-  announce(id, 'processing', RECORD_TTL_SECONDS, 'attempt', attempt)
+  local whole = job_of(id)
+  if whole ~= id then  -- the job begins with its first part, and has had as many attempts as any of them
+    if attempt > field(job_key(whole), 'attempts') then redis.call('HSET', job_key(whole), 'attempts', attempt) end
+    if redis.call('HGET', job_key(whole), 'state') ~= 'queued' then return attempt end
+    redis.call('HSET', job_key(whole), 'state', 'processing', 'started_ms', now)
+  end
+  announce(whole, 'processing', RECORD_TTL_SECONDS, 'attempt', attempt)
   return attempt
+end
+
+-- A forward pass has ended, or those of a part. `run_us`: since the claim.
+local function count_run_time(id, model, run_us)
+  local sample = math.floor(run_us / work_of(id))
+  for _, key in ipairs({STATS, model_key(model)}) do
+    local mean = field(key, 'run_us')
+    redis.call('HSET', key, 'run_us', mean > 0 and math.floor(mean * 0.9 + sample * 0.1) or sample)
+  end
+end
+
+-- Drain rate, of the whole service and of the model: the time since work ended before, if there was a
+-- backlog all the while. A longer time than this took (and 2 s) means that nobody worked in between.
+local function measure_drain(id, model, run_us)
+  local function measure(key, waiting)
+    local previous = field(key, 'finished_us')
+    local passed = now_us - previous
+    if field(key, 'backlog') == 1 and passed > 0 and passed < run_us + 2000000 then
+      local mean, sample = field(key, 'drain_us'), passed / work_of(id)
+      if now - field(key, 'drain_ms') > 30000 then mean = sample end  -- so too if nothing was measured yet
+      redis.call('HSET', key, 'drain_us', math.floor(mean * 0.95 + sample * 0.05), 'drain_ms', now)
+    end
+    redis.call('HSET', key, 'finished_us', string.format('%.0f', now_us), 'backlog',
+      waiting > 0 and 1 or 0)
+  end
+  measure(STATS, all_queued_jobs())
+  measure(model_key(model), queued_jobs(model))
 end
 
 -- Forget a dead letter and its image. Returns whether there was one.
@@ -278,19 +343,23 @@ local function keep_dead_letter(id, bytes, ...)
   end
 end
 
--- The record with position and estimate, flat: field, value, field, value ... Empty if it is gone.
+-- The record with position and estimate, flat: field, value, field, value ... Empty if it is gone, or if
+-- `id` is a part.
 local function view(id)
+  if is_part(id) then return {} end
   local record = redis.call('HGETALL', job_key(id))
-  local job = redis.call('HMGET', job_key(id), 'state', 'lane')
+  local job = redis.call('HMGET', job_key(id), 'state', 'lane', 'parts')
   if job[1] == 'queued' then
-    local position = position_of(id, job[2])
+    -- It begins with its first part, and has ended with its last one.
+    local position = position_of(job[3] and id .. '#0' or id, job[2])
+    local last = job[3] and position_of(id .. '#' .. job[3] - 1, job[2]) + PART_WORK - 1 or position
     local key = model_key(model_of(job[2]))
     local interval = drain_interval_us(key)
     record[#record + 1] = 'position'
     record[#record + 1] = tostring(position)
     if interval > 0 then
       record[#record + 1] = 'eta_ms'
-      record[#record + 1] = tostring(math.floor((position * interval + field(key, 'run_us')) / 1000))
+      record[#record + 1] = tostring(math.floor((last * interval + field(key, 'run_us')) / 1000))
     end
   end
   return record

@@ -1,4 +1,4 @@
--- Count again what waits and what is dead, and correct the totals: `queued_bytes`, `clients`, `owed`,
+-- Count again what waits and what is dead, and correct the totals: `queued_bytes`, `clients`, `owed`, `heavy`,
 -- `dead_bytes`. They are right unless somebody deletes keys or two versions of this software meet.
 -- arg: every_ms (nothing is done if another gateway did it since)
 -- Also forgets models that are not used any more.
@@ -25,11 +25,14 @@ local bytes, bytes_of, clients, gone = 0, {}, {}, 0
 for _, model in ipairs(models()) do
   bytes_of[model] = 0
   for _, lane in ipairs(lanes_of(model)) do
+    redis.call('DEL', heavy_key(lane))
     for _, id in ipairs(redis.call('ZRANGE', lane_key(lane), 0, -1)) do
-      local record = redis.call('HMGET', job_key(id), 'state', 'bytes', 'owner')
+      drop_orphan(id)
+      local record = redis.call('HMGET', job_key(id), 'state', 'bytes', 'owner', 'seq')
       if record[1] == 'queued' then
         local owed = record[2] .. ' ' .. record[3]
         if stray[id] ~= owed then redis.call('HSET', P .. ':owed', id, owed) end
+        if is_part(id) then redis.call('ZADD', heavy_key(lane), record[4], id) end
         bytes_of[model] = bytes_of[model] + tonumber(record[2])
         local name = client_of(lane, record[3])
         local client = clients[name] or {jobs = 0, lane = lane}

@@ -15,6 +15,7 @@ if now >= stat('orphans_from_ms') then
     'LIMIT', 0, SWEPT_AT_ONCE)
   for _, id in ipairs(lapsed) do
     redis.call('ZREM', P .. ':leases', id)
+    drop_orphan(id)
     if redis.call('HGET', job_key(id), 'state') == 'processing' then close(id, 'expired') end
     ended = ended + 1
   end
