@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx
 import redis
 
-from tests.chaos.cases import Case, broken_case, healthy_cases, poison_case
+from tests.chaos.cases import Case, broken_case, healthy_cases, poison_case, tiled_case
 from tests.chaos.faults import MAX_ATTEMPTS, Saboteur, ended_jobs
 from tests.chaos.history import History, Recorder
 from tests.chaos.history_checker import check, summary
@@ -216,7 +216,7 @@ def make_cases(jobs: int, seed: int, micro_batch_jobs: int) -> list[Case]:
     source = random.Random(seed)
     special = [poison_case(kind) for kind in ("kill", "kill", "hang", "raise", "slow")]
     special += [broken_case(seed + number) for number in range(max(3, jobs // 50))]
-    healthy = healthy_cases(micro_batch_jobs)
+    healthy = [*healthy_cases(micro_batch_jobs), tiled_case(micro_batch_jobs)]
     cases = special[3:] + [source.choice(healthy) for _ in range(jobs - len(special))]
     source.shuffle(cases)
     # The ones that take long go first, or the run would wait for them at its end.
@@ -239,7 +239,10 @@ def leftovers(client: redis.Redis) -> list[str]:
         # One without a record was stored and never accepted: its gateway died, or its connection.
         if client.exists(name.replace(b":image:", b":job:")) or client.ttl(name) < 0:
             left.append(f"image left: {name!r}")
-    left += [f"job left in {key!r}" for key in client.keys("yolo:lane:*")]
+    left += [
+        f"job left in {key!r}" for key in client.keys("yolo:lane:*") + client.keys("yolo:heavy:*")
+    ]
+    left += [f"left of a part: {key!r}" for key in client.keys("yolo:*#*")]
     left += [f"total left in {key}" for key in ("yolo:clients", "yolo:owed") if client.exists(key)]
     if int(client.hget("yolo:stats", "queued_bytes") or 0):
         left.append("queued_bytes is not 0")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from shared.job.record import DetectParameters
 from shared.settings import Settings
-from tests.support.images import SAMPLES, encoded, noise, photograph, undecodable
+from tests.support.images import SAMPLES, encoded, many_codes, noise, photograph, undecodable
 from tests.support.poison import poison
 from tests.support.stack import DEMO_MODEL
 
@@ -22,6 +22,9 @@ class Case:
     image: bytes
     detections: list[dict[str, Any]] | None = None
     error: str = ""
+    tile: int = 0
+    """Asked for, if not 0: such a job is done in parts."""
+    conf: float = 0.25
 
 
 def healthy_cases(micro_batch_jobs: int) -> list[Case]:
@@ -52,6 +55,24 @@ def healthy_cases(micro_batch_jobs: int) -> list[Case]:
         return detector.predict(decoded, parameters).detections
 
     return [Case(name, image, answer(image)) for name, image in images.items()]
+
+
+def tiled_case(micro_batch_jobs: int) -> Case:
+    """A job of 25 passes in four parts. Its answer is computed here in one go."""
+    from worker.model.detector import Detector
+    from worker.model.images import decode
+    from worker.model.runtimes import prepare
+
+    settings = Settings(yolo_model=str(DEMO_MODEL), micro_batch_jobs=micro_batch_jobs)
+    detector = Detector(settings, prepare(settings))
+    parameters = DetectParameters(tile=640, conf=0.5)
+    image = encoded(many_codes(6, 4)[0], "JPEG", quality=92)
+    decoded = decode(image, max_pixels=settings.max_image_pixels)
+    tiling = parameters.tiling(decoded.width, decoded.height, settings.max_tiles)
+    assert tiling
+    found = detector.find(decoded, tiling.passes(), parameters)
+    detections = detector.merge(found, decoded, parameters, 0.0).detections
+    return Case("tiles", image, detections, tile=640, conf=0.5)
 
 
 def poison_case(kind: str) -> Case:

@@ -184,6 +184,8 @@ def small_cases(cases: list[Case]) -> list[Case]:
     by_name = {
         case.name: case
         for case in cases
-        if len(case.image) <= SMALL_BYTES and case.name not in ("kill", "hang", "slow")
+        if len(case.image) <= SMALL_BYTES
+        and not case.tile
+        and case.name not in ("kill", "hang", "slow")
     }
     return sorted(by_name.values(), key=lambda case: (case.detections is None, len(case.image)))

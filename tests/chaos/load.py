@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.chaos.cases import Case
-from yolo_queue import AsyncClient
+from yolo_queue import AsyncClient, Parameters
 from yolo_queue.cli.stress_account import Shot
 from yolo_queue.cli.stress_load import Load, Plan
 
@@ -36,6 +36,10 @@ class CaseLoad(Load):
 
     def case(self, shot: Shot) -> Case:
         return self._cases.case(shot.index)
+
+    def parameters_of(self, shot: Shot) -> Parameters:
+        case = self.case(shot)
+        return {"tile": case.tile, "conf": case.conf} if case.tile else {}
 
     def latest_job(self) -> str:
         """The id of the job that was accepted last and has not ended; empty if there is none."""

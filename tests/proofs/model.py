@@ -209,9 +209,8 @@ class Model:
         self._leave(job)
         job.state, job.worker, job.attempts = "processing", worker, job.attempts + 1
         whole = self.jobs[job_of(job.id)]
-        whole.attempts = max(whole.attempts, job.attempts)
         if whole is job or whole.state == "queued":
-            whole.state = "processing"
+            whole.state, whole.attempts = "processing", job.attempts
             self._announce(whole, "processing", self.record_ttl_ms)
         self.leases[job.id] = self.now + self.lease_ms
         self.counts["attempts"] += 1

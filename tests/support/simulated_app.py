@@ -70,11 +70,6 @@ class SimulatedDetector:
         """One pass takes as long for many as for one."""
         return [self.predict(images[0], parameters)] * len(images)
 
-
-def _no_decode(image: bytes, **_: Any) -> DecodedImage:
-    header = check_file(image, max_pixels=2**62)
-    return DecodedImage(_BLANK, *header.upright_size)
-
     def find(
         self, image: DecodedImage, tiles: Sequence[Tile], parameters: DetectParameters
     ) -> list[Found]:
@@ -101,6 +96,11 @@ def _no_decode(image: bytes, **_: Any) -> DecodedImage:
     ) -> detector.Prediction:
         """Says as many things as passes have found any."""
         return detector.Prediction([_THING] * sum(map(len, found)), None, infer_seconds * 1000, 0.0)
+
+
+def _no_decode(image: bytes, **_: Any) -> DecodedImage:
+    header = check_file(image, max_pixels=2**62)
+    return DecodedImage(_BLANK, *header.upright_size)
 
 
 detector.Detector = SimulatedDetector  # type: ignore[assignment, misc]

@@ -49,7 +49,6 @@ class Load:
         self._client = client
         self._supply = supply
         self._plan = plan
-        self._parameters: Parameters = {"annotate": plan.annotate}
         self._accepted: asyncio.Queue[tuple[Shot, AsyncJob]] = asyncio.Queue()
         self._began = time.monotonic()
         self._progressed = 0.0
@@ -57,6 +56,9 @@ class Load:
     def now(self) -> float:
         """Seconds since the run began."""
         return time.monotonic() - self._began
+
+    def parameters_of(self, shot: Shot) -> Parameters:
+        return {"annotate": self._plan.annotate}
 
     async def run(self) -> None:
         """Send every image, and return when each is accounted for."""
@@ -108,13 +110,13 @@ class Load:
 
     async def _send(self, shot: Shot) -> None:
         """Try until it is accepted, refused for good, or refused for too long."""
-        image = self._supply.image(shot.index)
+        image, parameters = self._supply.image(shot.index), self.parameters_of(shot)
         key = uuid.uuid4().hex
         shot.bytes, shot.started, shot.state = len(image), self.now(), "sending"
         while True:
             asked = self.now()
             try:
-                job = await self._client.predict(image, idempotency_key=key, **self._parameters)
+                job = await self._client.predict(image, idempotency_key=key, **parameters)
             except ApiError as error:
                 shot.refusals.append(error.code)
                 pause = pause_before_retry(len(shot.refusals) - 1, error.retry_after)

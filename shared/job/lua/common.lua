@@ -283,10 +283,9 @@ local function start_attempt(id, lane, worker)
   redis.call('ZADD', P .. ':leases', now + LEASE_MS, id)
   count('attempts')
   local whole = job_of(id)
-  if whole ~= id then  -- the job begins with its first part, and has had as many attempts as any of them
-    if attempt > field(job_key(whole), 'attempts') then redis.call('HSET', job_key(whole), 'attempts', attempt) end
+  if whole ~= id then  -- the job begins with its first part, once
     if redis.call('HGET', job_key(whole), 'state') ~= 'queued' then return attempt end
-    redis.call('HSET', job_key(whole), 'state', 'processing', 'started_ms', now)
+    redis.call('HSET', job_key(whole), 'state', 'processing', 'started_ms', now, 'attempts', 1)
   end
   announce(whole, 'processing', RECORD_TTL_SECONDS, 'attempt', attempt)
   return attempt
