@@ -2,10 +2,10 @@
 
 python -m bench.decode_memory
 
-Each picture has 50 megapixels, the default of MAX_IMAGE_PIXELS, or the half that is allowed of its
-kind. "Growth" is that of the largest resident size of a process that decodes it and does nothing
-else. The worker has the demo model, one process, and Compose's limit of 2 GiB as a memory cgroup
-(where root may make one).
+Each picture has 100 megapixels, the default of MAX_IMAGE_PIXELS, or what is allowed of its kind.
+"Growth" is that of the largest resident size of a process that decodes it and does nothing else.
+The worker has the demo model, one process, and Compose's limit of 2 GiB as a memory cgroup (where
+root may make one).
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def in_a_worker(files: dict[str, Path]) -> tuple[dict[str, str], float]:
                     ends[kind] = job["status"] + attempts
                 else:
                     ends[kind] = answer.json()["code"]
-        assert pool_pids(worker) == [process], "the process that served them is the first one"
+        same = pool_pids(worker) == [process]
+        assert same, f"the process that served them is not the first one any more: {ends}"
         peak = peak_resident_mib(process)
     return ends, peak
 

@@ -197,13 +197,16 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(20 * MIB, ge=1, description="Size of one image; larger: 413.")
     max_image_pixels: int = Field(
-        50_000_000, ge=1, description="Width x height an image may declare; more: 422."
+        100_000_000,
+        ge=1,
+        description="Width x height an image may declare; more: 422. Kinds that take more memory "
+        "to decode may have half or a quarter of it (docs/formats.md).",
     )
     max_tiles: int = Field(
-        200,
+        400,
         ge=1,
         description="Tiles that a picture may be cut into (`tile`) at an `imgsz` of 640, fewer at "
-        "a larger one; more: 422. 200 are a picture of 50 megapixels in tiles of 640 pixels.",
+        "a larger one; more: 422. 400 are a picture of 100 megapixels in tiles of 640 pixels.",
     )
     max_gateway_upload_bytes: int = Field(
         256 * MIB, ge=1, description="Bytes of uploads in the gateway's memory at once; then 503."

@@ -35,7 +35,7 @@ def read_header(image: bytes, *, max_pixels: int) -> ImageHeader:
 
     Raises `UnsupportedMediaType` if it is not an image of an accepted format, `InvalidImage` if its
     header is broken or the file ends early (for JPEG and GIF see `find_end`), `TooManyPixels` if it
-    declares more than `max_pixels`, or than half of that for an AVIF with transparency.
+    declares more than `max_pixels`, or than its share of that (`ImageHeader.weight`).
     """
     for signatures, read in _READERS:
         if any(image.startswith(signature, at) for at, signature in signatures):

@@ -13,6 +13,11 @@ has tens of them, a 20 MB PNG in libpng's chunks of 8 KB has 2,500."""
 _TRANSPOSED = (5, 6, 7, 8)
 
 
+def weight_of(bits: int, *, has_alpha: bool) -> int:
+    """`ImageHeader.weight` of what is decoded to four samples of so many bits."""
+    return 2 if bits > 8 and has_alpha else 1
+
+
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
     """What a file declares. `width` and `height`: pixels as stored. `orientation`: EXIF's, 1-8."""
@@ -28,7 +33,7 @@ class ImageHeader:
     premultiplied: bool = False
     """Whether the decoder returns colours that are already multiplied by alpha."""
     weight: int = 1
-    """Decoder memory per pixel relative to other formats. Divides the limit of pixels."""
+    """Decoder memory per pixel relative to most formats. Divides the limit of pixels."""
     pixels_at: int = 0
     """Byte offset of the coded picture, for formats with a `find_end`."""
 

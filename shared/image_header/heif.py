@@ -24,6 +24,7 @@ from shared.image_header.header import (
     broken,
     incomplete,
     too_many_parts,
+    weight_of,
 )
 
 AVIF, HEIC = "image/avif", "image/heic"
@@ -159,13 +160,22 @@ def _primary(image: bytes, boxes: _Boxes, meta: _Box) -> ImageHeader:
         each.kind == b"auxC" and _ALPHA.search(image, each.begin, min(each.end, each.begin + 64))
         for each in properties
     )
-    bits = max((_av1_bits(image, each) for each in properties if each.kind == b"av1C"), default=8)
+    coded = [each for each in properties if each.kind in _BITS]
+    bits = max((_BITS[each.kind](image, each) for each in coded), default=8)
     return _header(image, codecs.pop(), own, has_alpha=has_alpha, bits=bits)
+
+
+def _hevc_bits(image: bytes, box: _Box) -> int:
+    """ISO/IEC 14496-15, HEVCDecoderConfigurationRecord."""
+    return 8 + (image[box.begin + 17] & 7) if box.begin + 17 < box.end else 8
 
 
 def _av1_bits(image: bytes, box: _Box) -> int:
     flags = image[box.begin + 2]
     return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+
+
+_BITS = {b"av1C": _av1_bits, b"hvcC": _hevc_bits}
 
 
 def _end_of_items(image: bytes, iloc: _Box) -> int:
@@ -250,8 +260,9 @@ def _header(
     if size is None:
         raise broken("it does not say the picture's size")
     orientation = 1 if content_type == HEIC else _ORIENTATIONS[turn, mirror]
-    # libavif holds colours and alpha as separate pictures, and then as one.
-    weight = 2 if content_type == AVIF and has_alpha else 1
+    weight = weight_of(bits, has_alpha=has_alpha)
+    if content_type == AVIF:  # libavif holds several, and colours and alpha separately first
+        weight = 4 if has_alpha else 2
     return ImageHeader(
         content_type, size[0], size[1], orientation, has_alpha, bits=bits, weight=weight
     )

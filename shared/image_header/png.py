@@ -11,6 +11,7 @@ from shared.image_header.header import (
     broken,
     incomplete,
     too_many_parts,
+    weight_of,
 )
 
 CONTENT_TYPE = "image/png"
@@ -62,6 +63,9 @@ def read(image: bytes) -> ImageHeader:
             most = _MAX_OVERHEAD_BYTES + height * row_bytes * 5 // 4
             if coded_bytes > most or texts > _MAX_TEXTS:
                 raise broken("it has more data than a picture of its size needs")
-            return ImageHeader(CONTENT_TYPE, width, height, orientation or 1, has_alpha, bits)
+            weight = weight_of(bits, has_alpha=has_alpha)
+            return ImageHeader(
+                *(CONTENT_TYPE, width, height, orientation or 1, has_alpha, bits), weight=weight
+            )
         at += length + _CHECK_BYTES
     raise too_many_parts()

@@ -6,7 +6,7 @@ import struct
 from operator import add
 
 from shared.errors import InvalidImage, UnsupportedMediaType
-from shared.image_header.header import ImageHeader, broken, incomplete
+from shared.image_header.header import ImageHeader, broken, incomplete, weight_of
 
 CONTENT_TYPE = "image/tiff"
 SIGNATURES = ((0, b"II*\0"), (0, b"MM\0*"))
@@ -72,6 +72,7 @@ def read(image: bytes) -> ImageHeader:
         has_alpha=has_alpha,
         bits=max(bits),
         premultiplied=premultiplied,
+        weight=weight_of(max(bits), has_alpha=has_alpha),
     )
 
 

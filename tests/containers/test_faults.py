@@ -94,7 +94,9 @@ def test_a_worker_at_its_memory_limit_costs_the_picture_that_is_too_large_alone(
     service.up()
     photographs = healthy_cases(micro_batch_jobs=1)
     with service.client() as client:
-        (largest,) = [submit(client, largest_picture("PNG 16 bits with alpha"))["task_id"]]
+        (largest,) = [
+            submit(client, largest_picture("PNG 16 bits with alpha, 50 megapixels"))["task_id"]
+        ]
         ids = [submit(client, case.image)["task_id"] for case in photographs]
         job = wait_for(client, largest, seconds=LONG_SECONDS)
         assert (job["status"], job["error"]["code"]) == ("failed", "worker_lost"), job

@@ -102,7 +102,7 @@ def test_targets_are_up_and_alerts_fire_and_stop(monitored: Project) -> None:
         )
 
     with monitored.client() as client:
-        job = submit(client, largest_picture("PNG 16 bits with alpha"))["task_id"]
+        job = submit(client, largest_picture("PNG 16 bits with alpha, 50 megapixels"))["task_id"]
         assert wait_for(client, job, seconds=120)["error"]["code"] == "worker_lost"
         fires("YoloQueueDeadLetters")
         stop("YoloQueueDeadLetters")

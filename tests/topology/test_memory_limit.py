@@ -15,11 +15,11 @@ from tests.support.processes import pool_pids
 from tests.support.stack import ROOT, Stack
 
 HEAVIEST = (
-    "PNG 16 bits with alpha",
-    "TIFF 16 bits with alpha",
+    "PNG 16 bits with alpha, 50 megapixels",
+    "TIFF 16 bits with alpha, 50 megapixels",
     "JPEG progressive CMYK",
-    "HEIC 10 bits with alpha",
-    "AVIF 10 bits",
+    "HEIC 10 bits with alpha, 50 megapixels",
+    "AVIF 10 bits, 50 megapixels",
     "AVIF 10 bits with alpha, 25 megapixels",
 )
 """By `python -m bench.decode_memory`."""

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from shared.errors import InvalidImage, TooManyPixels, UnsupportedMediaType
-from shared.image_header import check_file
+from shared.image_header import check_file, read_header
 from tests.support.images import encoded, noise
+from tests.support.largest_pictures import WEIGHTS, largest_pictures
 
 LIMIT = 50_000_000
 
@@ -53,6 +54,17 @@ def test_the_limit_itself_is_allowed() -> None:
     assert check_file(image, max_pixels=1200).width == 40
     with pytest.raises(TooManyPixels):
         check_file(image, max_pixels=1199)
+
+
+def test_kinds_that_take_more_memory_may_have_fewer_pixels() -> None:
+    for kind, image in largest_pictures(160, 120):
+        weight = next((n for words, n in WEIGHTS.items() if words in kind), 1)
+        header = read_header(image, max_pixels=LIMIT)
+        assert header.weight == weight, kind
+        allowed = weight * header.width * header.height
+        assert read_header(image, max_pixels=allowed) == header
+        with pytest.raises(TooManyPixels):
+            read_header(image, max_pixels=allowed - 1)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])

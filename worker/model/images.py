@@ -17,8 +17,9 @@ from worker.model.memory_bound import memory_bound
 Pixels = NDArray[np.uint8]
 
 MEMORY_BYTES = 256 << 20
-MEMORY_BYTES_PER_PIXEL = 20
-"""What decoding a picture may take. No honest picture takes more (docs/formats.md)."""
+MEMORY_BYTES_PER_PIXEL = 10
+"""What decoding a picture may take, times its weight. No honest picture takes more
+(docs/formats.md)."""
 
 _REDUCED = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
