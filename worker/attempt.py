@@ -75,6 +75,8 @@ def attempted(process: PoolProcess, attempt: Attempt, work: Callable[[], T]) -> 
     """Do some of an attempt's work, and end the attempt if that fails. Raises as `carry_out`."""
     try:
         return work()
+    except Ignore:
+        raise
     except JobError as error:
         meta = failure_meta(job_of(attempt.task_id), error)
         if not process.store.fail(attempt, meta, error):

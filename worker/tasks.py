@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 from celery import Task, shared_task
@@ -14,6 +15,8 @@ from shared.job.record import DetectParameters, NewJob
 from shared.tiling import parts_of
 from worker.process import child
 from worker.process.child import PoolProcess
+
+_PLAIN_ID = re.compile(r"[0-9A-Za-z._-]+")
 
 
 class DetectTask(Task):  # type: ignore[misc]
@@ -92,7 +95,8 @@ def _adopt(
         parameters=checked,
         task_id=task_id,
         traceparent=traceparent,
-        parts=parts_of(tiling, checked.imgsz),
+        # Scripts look for ids in messages, where JSON writes some characters otherwise.
+        parts=parts_of(tiling, checked.imgsz) if _PLAIN_ID.fullmatch(task_id) else 1,
     )
     store.accept(job, adopt=True)
 

@@ -53,12 +53,14 @@ class ModelQueue(BaseModel):
 
 
 class Queue(BaseModel):
-    depth: int = Field(description="Waiting jobs.")
-    in_flight: int = Field(description="Running jobs.")
-    backlog: int = Field(description="Waiting and running jobs: what workers are needed for.")
+    depth: int = Field(description="Waiting jobs; of a job with many tiles, its waiting parts.")
+    in_flight: int = Field(description="Running jobs, or parts of jobs.")
+    backlog: int = Field(description="What waits and what runs: what workers are needed for.")
     ready_processes: int = Field(description="Pool processes ready for jobs, of all workers.")
     oldest_age_seconds: float = Field(description="How long the oldest waiting job has waited.")
-    drain_rate: float | None = Field(description="Measured jobs per second; null if unknown.")
+    drain_rate: float | None = Field(
+        description="Measured jobs per second, each tile being one; null if unknown."
+    )
     finished_total: int = Field(description="Jobs that have ended so far, in any state.")
     dead_letters: int
     models: list[ModelQueue]

@@ -13,7 +13,7 @@ from typing import Any
 from shared.errors import JobError
 
 _HEAD = b'{"status":"SUCCESS","result":'
-_TAIL = b',"traceback":null,"children":[],"task_id":"%b"}'
+_TAIL = b',"traceback":null,"children":[],"task_id":%b}'
 
 
 def failure_meta(task_id: str, error: JobError) -> bytes:
@@ -41,13 +41,13 @@ def success_meta(task_id: str, result: dict[str, Any], jpeg: bytes | None = None
         # Not through `json`: half a megabyte of Base64 has nothing to escape.
         parts[1] = parts[1][:-1]
         parts += [b', "image": "data:image/jpeg;base64,', base64.b64encode(jpeg), b'"}']
-    return b"".join([*parts, _TAIL % task_id.encode()])
+    return b"".join([*parts, _TAIL % json.dumps(task_id).encode()])
 
 
 def result_of(task_id: str, meta: bytes) -> memoryview:
     """The result inside a `success_meta`, as JSON text and without a copy. Parsing or copying half
     a megabyte of picture would be most of the gateway's work."""
-    tail = _TAIL % task_id.encode()
+    tail = _TAIL % json.dumps(task_id).encode()
     if meta.startswith(_HEAD) and meta.endswith(tail):
         return memoryview(meta)[len(_HEAD) : -len(tail)]
     return memoryview(json.dumps(json.loads(meta)["result"]).encode())  # written by Celery itself

@@ -90,7 +90,7 @@ class GatewayStore:
         state = queue.models.get(model) or ModelState.nobody(model)
         max_jobs, max_bytes = queue.limits_of(model, self._settings)
         if state.depth + 1 > max_jobs or state.queued_bytes + size > max_bytes:
-            raise queue_full(state.depth, state.drain_rate)
+            raise queue_full(state.depth, state.work, state.drain_rate)
         return state
 
     async def _check_memory(self, size: int) -> None:
@@ -107,7 +107,9 @@ class GatewayStore:
             raise StoreUnavailable(
                 f"Redis has no room: with this image it would use {used / limit:.0%} of its memory "
                 "limit; try again later.",
-                retry_after_seconds=queue_full(queue.depth, queue.drain_rate).retry_after_seconds,
+                retry_after_seconds=queue_full(
+                    queue.depth, queue.work, queue.drain_rate
+                ).retry_after_seconds,
             )
         self._admitted_bytes += size
 
@@ -145,7 +147,7 @@ class GatewayStore:
         if status == b"unstored":  # an upload expired before the record could be made
             raise unavailable(redis.TimeoutError())
         if status == b"full":
-            raise queue_full(int(rest[0]), per_second(float(rest[1])))
+            raise queue_full(int(rest[0]), int(rest[1]), per_second(float(rest[2])))
         if status == b"conflict":
             raise IdempotencyConflict(
                 "This Idempotency-Key was used with another image or other parameters."

@@ -17,6 +17,7 @@
 | `{q}:changes` | channel | `id state` at every change after the first state | - |
 | `{q}:lane:{lane}` | sorted set | queued ids by sequence number: position in O(log n) | while any |
 | `{q}:heavy:{lane}` | sorted set | those of them that are parts | while any |
+| `{q}:in-parts` | sorted set | jobs in parts, by when they were accepted | while any |
 | `{q}:clients` | hash | for each model and client the lane and number of queued jobs | while any |
 | `{q}:owed` | hash | for each queued id its bytes and owner, to subtract later | until taken |
 | `{q}:leases` | sorted set | running ids by the end of their lease | until finished |
@@ -40,6 +41,7 @@ and managed single-shard servers are.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 LANES = 8
@@ -54,6 +56,9 @@ HEARTBEAT_SECONDS = 2.0
 """How often a worker renews its leases. After three missed heartbeats it counts as absent."""
 
 TASK_NAME = "yolo.detect"
+
+_PART = re.compile(r"([^#]+)#([0-9]+)")
+"""As in common.lua."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +123,15 @@ def part_of(task_id: str, number: int) -> str:
 
 
 def job_of(task_id: str) -> str:
-    """The job that a part belongs to, if it is one; or the job itself. No job has `#` in its id."""
-    return task_id.partition("#")[0]
+    """The job that a part belongs to, if it is one; or the job itself."""
+    part = _PART.fullmatch(task_id)
+    return part[1] if part else task_id
 
 
 def part_number(task_id: str) -> int | None:
     """None: not a part."""
-    _, hash_, number = task_id.partition("#")
-    return int(number) if hash_ else None
+    part = _PART.fullmatch(task_id)
+    return int(part[2]) if part else None
 
 
 def lanes_of(model: str) -> list[str]:

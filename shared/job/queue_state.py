@@ -35,6 +35,9 @@ class ModelState:
 
     name: str
     depth: int
+    """Jobs and parts of jobs."""
+    work: int
+    """What they are in forward passes."""
     in_flight: int
     oldest_age_seconds: float
     ready_processes: int
@@ -54,12 +57,12 @@ class ModelState:
     @classmethod
     def nobody(cls, name: str) -> ModelState:
         """Of a model that only the gateway's settings name."""
-        return cls(name, 0, 0, 0.0, 0, None, {}, ())
+        return cls(name, 0, 0, 0, 0.0, 0, None, {}, ())
 
     @classmethod
     def from_reply(cls, reply: Sequence[Any], served: Collection[str]) -> ModelState:
         """From what queue.lua returns of a model. `served`: versions that workers have now."""
-        name, depth, in_flight, oldest_ms, ready, interval_us, flat = reply
+        name, depth, work, in_flight, oldest_ms, ready, interval_us, flat = reply
         fields = dict(zip((key.decode() for key in flat[::2]), flat[1::2], strict=True))
         versions = [
             _version(key.removeprefix(_VERSION), value.decode())
@@ -69,6 +72,7 @@ class ModelState:
         return cls(
             name=name.decode(),
             depth=depth,
+            work=work,
             in_flight=in_flight,
             oldest_age_seconds=int(oldest_ms) / 1000,
             ready_processes=ready,
@@ -87,7 +91,8 @@ def _version(version: str, text: str) -> ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """`drain_rate`: jobs finished a second while there is a backlog; None while unknown.
+    """`drain_rate`: forward passes a second while there is a backlog, of which a job without tiles
+    is one; None while unknown.
     `stats`: counters of the whole service. `workers`: the last report of each worker by its name.
     `models`: by name, those that workers serve or have served lately.
     """
@@ -103,6 +108,10 @@ class QueueState:
     @property
     def depth(self) -> int:
         return sum(model.depth for model in self.models.values())
+
+    @property
+    def work(self) -> int:
+        return sum(model.work for model in self.models.values())
 
     @property
     def oldest_age_seconds(self) -> float:
@@ -160,10 +169,10 @@ def per_second(interval_us: float) -> float | None:
     return 1e6 / interval_us if interval_us > 0 else None
 
 
-def queue_full(depth: int, drain_rate: float | None) -> QueueFull:
+def queue_full(depth: int, work: int, drain_rate: float | None) -> QueueFull:
     """The refusal of a full queue. Its `Retry-After` is the time in which a tenth of the queue
-    drains, so that clients that come back find room."""
-    seconds = min(300.0, max(1.0, depth / 10 / drain_rate)) if drain_rate else 30.0
+    drains, so that clients that come back find room. `work`: what waits, in forward passes."""
+    seconds = min(300.0, max(1.0, work / 10 / drain_rate)) if drain_rate else 30.0
     return QueueFull(
         f"The queue is full ({depth} jobs waiting); try again in {math.ceil(seconds)} s.",
         retry_after_seconds=seconds,

@@ -45,14 +45,18 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of a part's findings: `delivered`; `last` if no other part is missing; `stale` if
-    the attempt no longer held the part."""
+    """What became of a part's findings. `status`: `delivered`; `last` if no other part is missing;
+    `stale` if the attempt no longer held the part."""
 
     status: str
+    more_wait: bool = False
+    """If delivered: whether other parts of the job wait for a process."""
     queue_ms: int = 0
     """Of the last part: how long its job waited until it began."""
     run_ms: int = 0
     """Of the last part: since its job began."""
+    size_bytes: int = 0
+    """Of the last part: the job's upload."""
 
 
 class WorkerStore:
@@ -152,7 +156,10 @@ class WorkerStore:
             )
             if status == b"unstaged":
                 raise redis.TimeoutError("what was found was gone before it could be delivered")
-            return Delivery(status.decode(), *(max(0, int(ms)) for ms in rest))
+            if status == b"last":
+                queue_ms, run_ms, size_bytes = (max(0, int(number)) for number in rest)
+                return Delivery("last", False, queue_ms, run_ms, size_bytes)
+            return Delivery(status.decode(), more_wait=bool(rest and rest[0]))
 
         delivery: Delivery = self._retry(deliver)
         return delivery
@@ -163,6 +170,18 @@ class WorkerStore:
         numbers = range(attempt.record.parts)
         values = self._execute("MGET", *(self.keys.found(part_of(job, n)) for n in numbers))
         return {n: value for n, value in zip(numbers, values, strict=True) if value is not None}
+
+    def keep_found(self, attempt: Attempt, number: int, found: bytes) -> bool:
+        """Keep what this attempt has found in place of another part, so that the next attempt need
+        not. False if it no longer holds its own part."""
+        key = self.keys.job(attempt.task_id)
+        state, number_now = self._execute("HMGET", key, "state", "attempts")
+        if state != b"processing" or int(number_now) != attempt.number:
+            return False
+        part = part_of(job_of(attempt.task_id), number)
+        seconds = self._settings.record_ttl_seconds
+        self._execute("SET", self.keys.found(part), found, "EX", seconds)
+        return True
 
     def complete(self, attempt: Attempt, celery_meta: bytes) -> bool:
         """Commit a result. False if the attempt no longer holds the job: nothing was written."""
@@ -290,6 +309,12 @@ def _attempt(flat: Sequence[bytes], image: bytes | None = None) -> Attempt:
     return Attempt(record.task_id, record.attempts, record, image)
 
 
+def _places_of(job: NewJob, settings: Settings) -> list[str]:
+    """What waits for a job: itself, or its parts. A queue that holds few has room for them."""
+    parts = min(job.parts, max(1, settings.max_queue_jobs // 4))
+    return [part_of(job.task_id, n) for n in range(parts)] if parts > 1 else [job.task_id]
+
+
 def accept_arguments(
     jobs: Sequence[NewJob], settings: Settings, *, adopt: bool = False
 ) -> dict[str, Any]:
@@ -308,10 +333,12 @@ def accept_arguments(
                 "width": job.width,
                 "height": job.height,
                 "content_type": job.content_type,
-                "message": first_message(job.task_id, settings.yolo_queue, job.traceparent),
+                "messages": [
+                    first_message(task_id, settings.yolo_queue, job.traceparent)
+                    for task_id in _places_of(job, settings)
+                ],
                 "webhook_url": job.webhook_url,
                 "traceparent": job.traceparent,
-                "parts": min(job.parts, settings.max_queue_jobs),
             }
             for job in jobs
         ],

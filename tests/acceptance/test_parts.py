@@ -96,7 +96,14 @@ def test_a_producers_task_is_done_in_parts(tmp_path: Path) -> None:
         stack.start(app=APP)
         app = create_app(Settings(redis_url=stack.redis.url))
         image = base64.b64encode(encoded(many_codes(8, 6)[0], "JPEG", quality=30)).decode()
-        outcome = app.send_task("yolo.detect", kwargs={"image": image, "tile": 500, "overlap": 0})
+        tiles = {"tile": 500, "overlap": 0}
+        outcome = app.send_task("yolo.detect", kwargs={"image": image, **tiles})
+        assert outcome.get(timeout=30)["tiles"]["count"] == 48
+        # Ids that are written otherwise in a message, or are in it anyway, are done in one go.
+        for name in ('é-"1', "r%5"):
+            outcome = app.send_task("yolo.detect", kwargs={"image": image, **tiles}, task_id=name)
+            assert outcome.get(timeout=30)["tiles"]["count"] == 48
+        outcome = app.send_task("yolo.detect", kwargs={"image": image, **tiles}, task_id="0")
         assert outcome.get(timeout=30)["tiles"]["count"] == 48
         refused = app.send_task("yolo.detect", kwargs={"image": image}, task_id="part#1")
         wait_until(refused.ready, seconds=20, what="the task ends")
@@ -104,4 +111,4 @@ def test_a_producers_task_is_done_in_parts(tmp_path: Path) -> None:
         app.pool.force_close_all()
         app.close()
         accepted = samples(scrape(f"{stack.url}/metrics"))
-        assert value(accepted, "yolo_queue_jobs_accepted_total") == 1
+        assert value(accepted, "yolo_queue_jobs_accepted_total") == 4

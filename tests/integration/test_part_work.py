@@ -14,7 +14,7 @@ from PIL import Image
 from shared.errors import InvalidTask
 from shared.job.gateway_store import GatewayStore
 from shared.job.keys import part_of
-from shared.job.record import DetectParameters, JobState
+from shared.job.record import Attempt, DetectParameters, JobState
 from shared.job.worker_store import WorkerStore
 from shared.settings import Settings
 from shared.tiling import parts_of
@@ -158,6 +158,28 @@ async def test_what_does_not_fit_is_looked_at_again(
     result = await result_of(gateway, task_id)
     assert result["detections"] == expected
     assert result["model_version"] == detector.served.version
+
+
+class ForgetfulStore(WorkerStore):
+    """Has nothing of the other parts, and takes the last one away at that moment."""
+
+    def found(self, attempt: Attempt) -> dict[int, bytes]:
+        assert self.abandon(attempt.task_id, "worker_lost", worker="w") == "requeued"
+        return {}
+
+
+async def test_who_has_lost_the_last_part_does_not_look_at_the_others(
+    gateway: GatewayStore, store: WorkerStore, settings: Settings, detector: Detector
+) -> None:
+    task_id = await accepted(gateway)
+    run_job(pool_process(settings, store, detector), part_of(task_id, 0))
+    process = pool_process(settings, ForgetfulStore(settings), detector)
+    with pytest.raises(Ignore):
+        run_job(process, part_of(task_id, 1))
+    assert process.kept.decoded is None
+    assert await state_of(gateway, task_id) is JobState.PROCESSING
+    run_job(pool_process(settings, store, detector), part_of(task_id, 1))
+    assert await state_of(gateway, task_id) is JobState.COMPLETED
 
 
 async def test_a_cancelled_job_costs_no_more_parts(

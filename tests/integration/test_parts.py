@@ -59,12 +59,21 @@ async def test_parts_are_delivered_and_the_last_one_commits(
     second, first = part(store, task_id, 1), part(store, task_id, 0, "w2")
     assert await state_of(gateway, task_id) is JobState.PROCESSING
     assert (first.image, first.record.parts) == (b"image", PARTS)
-    assert store.deliver(second, b"two").status == "delivered"
+    delivery = store.deliver(second, b"two")
+    assert (delivery.status, delivery.more_wait) == ("delivered", True)
     assert store.deliver(second, b"two").status == "stale", "once"
     last = part(store, task_id, 2)
-    assert store.deliver(first, b"one").status == "delivered"
+    delivery = store.deliver(first, b"one")
+    assert (delivery.status, delivery.more_wait) == ("delivered", False)
+    # The job waited for 5 s and has run for 2 s.
+    key = f"yolo:job:{task_id}"
+    store.redis.hincrby(key, "created_ms", -7000)
+    store.redis.hincrby(key, "started_ms", -2000)
     delivery = store.deliver(last, b"three")
     assert delivery.status == "last"
+    assert 5000 <= delivery.queue_ms < 5000 + delivery.run_ms
+    assert delivery.run_ms >= 2000
+    assert delivery.size_bytes == len(b"image")
     assert store.deliver(last, b"three").status == "last", "its answer may be lost"
     assert store.found(last) == {0: b"one", 1: b"two"}
     assert await state_of(gateway, task_id) is JobState.PROCESSING
@@ -202,6 +211,75 @@ async def test_parts_whose_job_was_deleted_go_too(
     assert nothing_is_left(store, task_id)
 
 
+async def test_a_job_whose_parts_were_deleted_expires(
+    gateway: GatewayStore, store: WorkerStore, settings: Settings
+) -> None:
+    task_id = await accepted(gateway)
+    first = part(store, task_id, 0)
+    store.redis.delete(f"yolo:job:{part_of(task_id, 1)}")
+    assert store.deliver(first, b"one").status == "delivered"
+    last = part(store, task_id, 2)
+    assert store.deliver(last, b"three").status == "delivered", "one is missing"
+    store.redis.zincrby("yolo:in-parts", -(settings.max_queue_seconds + 1) * 1000, task_id)
+    await gateway.sweep()
+    assert await state_of(gateway, task_id) is JobState.EXPIRED
+    assert nothing_is_left(store, task_id)
+    assert not store.redis.exists("yolo:in-parts")
+
+
+async def test_parts_of_a_job_that_has_ended_are_not_run(
+    gateway: GatewayStore, store: WorkerStore
+) -> None:
+    """Such as an older gateway has cancelled, which knows nothing of parts."""
+    task_id = await accepted(gateway)
+    running = part(store, task_id, 0)
+    store.redis.hset(f"yolo:job:{task_id}", "state", "cancelled")
+    assert store.claim(part_of(task_id, 1), "w1", [MODEL]) == "unknown"
+    assert store.deliver(running, b"one").status == "stale"
+    assert not commit(store, running, task_id)
+    assert await state_of(gateway, task_id) is JobState.CANCELLED
+
+
+async def test_what_is_found_for_others_is_kept_while_the_part_is_held(
+    gateway: GatewayStore, store: WorkerStore
+) -> None:
+    task_id = await accepted(gateway)
+    attempt = part(store, task_id, 0)
+    assert store.keep_found(attempt, 2, b"again")
+    assert store.found(attempt) == {2: b"again"}
+    store.abandon(attempt.task_id, "timeout", attempt=1)
+    assert not store.keep_found(attempt, 1, b"late")
+    assert store.found(attempt) == {2: b"again"}
+
+
+async def test_a_new_client_gets_the_lane_with_the_least_work(
+    gateway: GatewayStore, store: WorkerStore
+) -> None:
+    await accepted(gateway, "tiles")
+    for number in range(7):
+        for _ in range(4):
+            await gateway.accept(job(f"client {number}"))
+    record, _ = await gateway.accept(job("new"))
+    lane = store.redis.hget(f"yolo:job:{record.task_id}", "lane")
+    assert lane != f"{MODEL}.0".encode(), "24 passes wait there"
+
+
+async def test_a_full_queue_says_when_its_work_is_done(
+    gateway: GatewayStore, store: WorkerStore, settings: Settings
+) -> None:
+    store.heartbeat("w1", report(), [])
+    store.redis.hset(f"yolo:model:{MODEL}", mapping={"run_us": 1_000_000})
+    full = GatewayStore(settings.model_copy(update={"max_queue_jobs": 4 * PARTS}))
+    try:
+        for _ in range(4):
+            await full.accept(job(parts=PARTS))
+        with pytest.raises(QueueFull) as refused:
+            await full.accept(job())
+        assert refused.value.retry_after_seconds == 4 * PARTS * PART_PASSES / 10
+    finally:
+        await full.close()
+
+
 async def test_a_job_of_other_models_parts_is_passed_on(
     gateway: GatewayStore, store: WorkerStore
 ) -> None:
@@ -213,20 +291,21 @@ async def test_a_job_of_other_models_parts_is_passed_on(
 async def test_the_bound_on_jobs_counts_parts(
     gateway: GatewayStore, store: WorkerStore, settings: Settings
 ) -> None:
-    many = settings.model_copy(update={"max_queue_jobs": PARTS})
-    small = GatewayStore(many)
+    few = 4 * PARTS
+    small = GatewayStore(settings.model_copy(update={"max_queue_jobs": few}))
     try:
-        await small.accept(job())
+        for _ in range(few - PARTS + 1):
+            await small.accept(job())
         with pytest.raises(QueueFull):
             await small.accept(job(parts=PARTS))
-        assert store.redis.llen(FIRST_LANE) == 1
+        assert store.redis.llen(FIRST_LANE) == few - PARTS + 1
         await small.accept(job("b", parts=PARTS - 1))
     finally:
         await small.close()
 
 
-async def test_a_job_has_no_more_parts_than_the_queue_holds(settings: Settings) -> None:
-    few = settings.model_copy(update={"max_queue_jobs": 2})
+async def test_a_job_takes_a_quarter_of_a_short_queue(settings: Settings) -> None:
+    few = settings.model_copy(update={"max_queue_jobs": 8})
     small, store = GatewayStore(few), WorkerStore(few)
     try:
         record, _ = await small.accept(job(parts=PARTS))

@@ -142,6 +142,8 @@ def _lifetimes(model: Model, state: State) -> Iterator[str]:
         owned.add(f"{Q}:webhooks")
     if model.dead:
         owned |= {f"{Q}:dead", f"{Q}:dead-bytes"}
+    if any(job.parts and job.live for job in model.jobs.values()):
+        owned.add(f"{Q}:in-parts")
     owned |= {keys.job(job.id) for job in model.jobs.values() if job.live}
     for name, key in state.keys.items():
         if key.ttl_ms is None and name not in owned:

@@ -64,6 +64,7 @@ def nothing_left(simulation: Simulation) -> None:
     for _ in range(2 * simulation.model.lease_ms // HEARTBEAT_MS):  # leases of deleted jobs
         simulation.advance(HEARTBEAT_MS)
         beat(simulation, "healthy")
+    simulation.sweep()  # jobs in parts that were deleted
     simulation.leave("healthy")
     simulation.advance(MODEL_TTL_MS)  # now that nobody serves them
     simulation.recount()

@@ -25,7 +25,15 @@ SECONDS = 300
 INTEGRATION = [
     f"tests/integration/test_{name}.py"
     for name in (
-        *("job_life", "lost_work", "claim_more", "queue_bounds", "queue_totals", "dead_letters"),
+        *(
+            "job_life",
+            "parts",
+            "lost_work",
+            "claim_more",
+            "queue_bounds",
+            "queue_totals",
+            "dead_letters",
+        ),
         "clock_steps",
         *("redis_refuses", "webhook_outbox", "webhook_attempts", "webhook_sender"),
     )

@@ -76,6 +76,11 @@ class Request:
     webhook: bool = False
     parts: int = 1
 
+    @property
+    def places(self) -> list[str]:
+        """The ids that wait for it."""
+        return [part_of(self.id, n) for n in range(self.parts)] if self.parts > 1 else [self.id]
+
 
 @dataclass(slots=True)
 class DeadLetter:
@@ -177,11 +182,17 @@ class Model:
     def position(self, task_id: str) -> int:
         """Its turn if the lanes of its model are served evenly: as much work of each of the others
         comes first. A job in parts has the turn of its first part."""
-        job = self.jobs[part_of(task_id, 0) if self.jobs[task_id].parts else task_id]
-        lane = self.lanes[job.lane]
-        turn = self._work(lane[: lane.index(job.id)]) + 1
-        others = [self.lanes[name] for name in lanes_of(job.model) if name != job.lane]
+        whole = self.jobs[task_id]
+        first = part_of(task_id, 0) if whole.parts else task_id
+        lane = self.lanes[whole.lane]
+        if first not in lane:  # somebody has deleted it
+            return 0
+        turn = self._work(lane[: lane.index(first)]) + 1
+        others = [self.lanes[name] for name in lanes_of(whole.model) if name != whole.lane]
         return turn + sum(min(self._work(other), turn) for other in others)
+
+    def queued_work(self, model: str) -> int:
+        return self._work(self.queued(model))
 
     def _work(self, lane: Sequence[str]) -> int:
         return sum(self.jobs[task_id].work for task_id in lane)
@@ -231,14 +242,17 @@ class Model:
             self.webhooks[job.id] = Webhook(due=self.now, made=self.now)
 
     def _drop_part(self, task_id: str) -> None:
-        if job := self.jobs.pop(task_id, None):
-            if task_id in self.lanes[job.lane]:
+        if job := self.jobs.get(task_id):
+            whole = self.record(job_of(task_id))
+            if task_id in self.lanes[job.lane] and (whole or not job.deleted):
                 self._leave(job)
+            if task_id not in self.lanes[job.lane]:
+                del self.jobs[task_id]
             self.leases.pop(task_id, None)
 
     def _drop_orphan(self, task_id: str) -> bool:
         whole = job_of(task_id)
-        if whole == task_id or task_id not in self.jobs or self.record(whole):
+        if whole == task_id or self.record(whole):  # parts of a job that has ended are gone
             return False
         self._drop_part(task_id)
         return True
@@ -311,7 +325,7 @@ class Model:
         if (model, owner) in self.clients:
             lane = self.clients[model, owner][1]
         else:
-            lane = min(lanes_of(model), key=lambda name: len(self.lanes[name]))
+            lane = min(lanes_of(model), key=lambda name: self._work(self.lanes[name]))
         for r in requests:
             self.seq += 1
             self.jobs[r.id] = Job(
@@ -379,15 +393,23 @@ class Model:
                 if job := self.record(task_id):
                     self._close(job, "expired")
 
+        for job in [*self.jobs.values()]:
+            overdue = job.live and job.created < self.now - self.max_queue_ms
+            if job.parts and overdue and self.record(job.id) and not self._parts_of(job):
+                self._close(job, "expired")
+
+    def _parts_of(self, job: Job) -> list[str]:
+        """Those that have a record."""
+        return [name for n in range(job.parts) if self.record(name := part_of(job.id, n))]
+
     def recount(self) -> int:
         """How many places of deleted jobs it takes away."""
         gone = 0
         for task_id in self.queued():
-            if self._drop_orphan(task_id):
-                gone += 1
-            elif self.jobs[task_id].deleted:
-                self._leave(self.jobs[task_id])
-                gone += 1
+            orphan, job = self._drop_orphan(task_id), self.jobs.get(task_id)
+            if job and job.deleted:
+                self._leave(job)
+            gone += orphan or job is None or job.deleted
         used = {model for _, models in self.workers.values() for model in models}
         used |= {job.model for name in self.leases if (job := self.record(name))}
         for model, seen in [*self.models.items()]:

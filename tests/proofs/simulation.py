@@ -98,10 +98,9 @@ class Simulation:
                 "width": request.pixels,
                 "height": 1,
                 "content_type": "image/png",
-                "message": first_message(request.id, Q),
+                "messages": [first_message(name, Q) for name in request.places],
                 "webhook_url": f"http://{owner}.test/" if request.webhook else "",
                 "traceparent": "",
-                "parts": request.parts,
             }
             for request in requests
         ]
@@ -138,8 +137,11 @@ class Simulation:
         running = Counter(job.model for name in model.leases if (job := model.record(name)))
         self._compare(
             "models",
-            {name.decode(): (depth, busy) for name, depth, busy, *_ in of_models},
-            {name: (len(model.queued(name)), running[name]) for name in model.models},
+            {name.decode(): (depth, work, busy) for name, depth, work, busy, *_ in of_models},
+            {
+                name: (len(model.queued(name)), model.queued_work(name), running[name])
+                for name in model.models
+            },
         )
 
     def cancel(self, task_id: str) -> str:

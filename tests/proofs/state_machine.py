@@ -270,11 +270,7 @@ class ServiceMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.simulation.model.jobs)
     @rule(data=st.data())
     def delete_record(self, data: st.DataObject) -> None:
-        self.simulation.delete_record(self._one(data, self.ids_known()))
-
-    def ids_known(self) -> list[str]:
-        """Of jobs, not of their parts."""
-        return sorted({job_of(task_id) for task_id in self.simulation.model.jobs})
+        self.simulation.delete_record(self._one(data, sorted(self.simulation.model.jobs)))
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data())

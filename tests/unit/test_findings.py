@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,16 @@ def test_nothing_changes(kind: str, numbers: list[int]) -> None:
         assert (one.outlines is None) == (other.outlines is None)
         for ours, theirs in zip(one.outlines or (), other.outlines or (), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("how", ["no archive", "another form", "cut off", "empty"])
+def test_what_another_version_has_written_is_not_there(how: str) -> None:
+    whole = Findings([found(3, "detect")], "v1", 0.0, 0.0).to_bytes()
+    another = io.BytesIO()
+    np.savez(another, boxes=np.zeros((3, 4)))
+    written = {"no archive": b"{}", "another form": another.getvalue(), "cut off": whole[:-40]}
+    assert Findings.read(written.get(how, b"")) is None
+    assert Findings.read(whole) is not None
 
 
 def test_a_box_takes_less_than_24_bytes_and_its_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,14 @@ class Findings:
         file = io.BytesIO()
         np.savez_compressed(file, **arrays)
         return file.getvalue()
+
+    @classmethod
+    def read(cls, data: bytes) -> Findings | None:
+        """None if another version has written them in another form."""
+        try:
+            return cls.from_bytes(data)
+        except (KeyError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile):
+            return None
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Findings:

@@ -14,6 +14,7 @@ end
 redis.call('ZREM', P .. ':leases', id)
 local history = job[9] and cjson.decode(job[9]) or {}
 history[#history + 1] = {attempt = attempts, worker = job[3], reason = arg.reason,
+  part = is_part(id) and tonumber(string.match(id, '%d+$')) or nil,
   started_ms = tonumber(job[8]), ended_ms = now}
 redis.call('HSET', job_key(id), 'history', cjson.encode(history))
 count('lost:' .. arg.reason)

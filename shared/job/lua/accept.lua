@@ -4,8 +4,8 @@
 -- Safe to repeat: jobs that are there already are accepted again without being counted twice.
 -- arg: owner, model, idempotency_key, fingerprint, adopt (Celery has delivered the task already, so it
 --      needs no message and no room in the queue),
---      jobs: {id, bytes, params, width, height, content_type, message, webhook_url, traceparent, parts}
---      each; parts: how many the job is done in, each with a message like the job's
+--      jobs: {id, bytes, params, width, height, content_type, messages, webhook_url, traceparent} each;
+--      messages: one, or one for each part that the job is done in
 local first = arg.jobs[1]
 
 local known = {}
@@ -30,7 +30,7 @@ end
 local bytes, places = 0, 0
 for _, job in ipairs(arg.jobs) do
   bytes = bytes + job.bytes
-  places = places + job.parts
+  places = places + #job.messages
   if not has_image(job.id) then return refuse('unstored', {}) end
 end
 local key, waiting = model_key(arg.model), queued_jobs(arg.model)
@@ -39,7 +39,7 @@ local max_jobs = limit_of_model(arg.model, MAX_QUEUE_JOBS, all_queued_jobs() - w
 local max_bytes = limit_of_model(arg.model, MAX_QUEUE_BYTES, stat('queued_bytes') - its_bytes, waiting)
 if not arg.adopt and (waiting + places > max_jobs or its_bytes + bytes > max_bytes) then
   count('refused', #arg.jobs)
-  return refuse('full', {tostring(waiting), tostring(drain_interval_us(key))})
+  return refuse('full', {tostring(waiting), tostring(queued_work(arg.model)), tostring(drain_interval_us(key))})
 end
 
 redis.call('ZADD', P .. ':models', 'NX', now, arg.model)
@@ -49,26 +49,27 @@ local function add(id, job, bytes)
   redis.call('HSET', job_key(id), 'task_id', id, 'state', 'queued', 'owner', arg.owner, 'model', arg.model,
     'lane', lane, 'seq', seq, 'bytes', bytes, 'params', job.params, 'width', job.width, 'height', job.height,
     'content_type', job.content_type, 'created_ms', now, 'attempts', 0)
-  if job.webhook_url ~= '' then redis.call('HSET', job_key(id), 'webhook_url', job.webhook_url) end
   if job.traceparent ~= '' then redis.call('HSET', job_key(id), 'traceparent', job.traceparent) end
   return seq
 end
 local views = {}
 for i, job in ipairs(arg.jobs) do
-  local seq = add(job.id, job, job.bytes)
-  if job.parts == 1 then
+  local seq, parts = add(job.id, job, job.bytes), #job.messages
+  if job.webhook_url ~= '' then redis.call('HSET', job_key(job.id), 'webhook_url', job.webhook_url) end
+  if parts == 1 then
     join_queue(job.id, lane, arg.owner, job.bytes, seq)
-    if not arg.adopt then redis.call('LPUSH', list_key(lane), job.message) end
+    if not arg.adopt then redis.call('LPUSH', list_key(lane), job.messages[1]) end
   else
-    redis.call('HSET', job_key(job.id), 'parts', job.parts, 'open', job.parts)
-    for number = 0, job.parts - 1 do
+    redis.call('HSET', job_key(job.id), 'parts', parts, 'open', parts)
+    redis.call('ZADD', P .. ':in-parts', now, job.id)
+    for number = 0, parts - 1 do
       local part = job.id .. '#' .. number
       -- The upload waits until the last part is taken.
-      local its_bytes = number == job.parts - 1 and job.bytes or 0
+      local its_bytes = number == parts - 1 and job.bytes or 0
       seq = add(part, job, its_bytes)
-      redis.call('HSET', job_key(part), 'parts', job.parts)
+      redis.call('HSET', job_key(part), 'parts', parts)
       join_queue(part, lane, arg.owner, its_bytes, seq)
-      redis.call('LPUSH', list_key(lane), (string.gsub(job.message, string.gsub(job.id, '%p', '%%%0'), part)))
+      redis.call('LPUSH', list_key(lane), job.messages[number + 1])
     end
   end
   -- Not announced: nobody can be waiting for a job that was not there.

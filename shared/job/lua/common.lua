@@ -30,8 +30,8 @@ local function count(name, by) redis.call('HINCRBY', P .. ':stats', name, by or 
 -- The parts of a job with many tiles, `{id}#0` and so on, wait and run like jobs, with records and leases
 -- of their own. All that clients see is the job's. A part's record is there for as long as what the
 -- part finds is missing; `open` of the job's record counts them.
-local function is_part(id) return string.find(id, '#', 1, true) ~= nil end
-local function job_of(id) return string.match(id, '^[^#]+') end
+local function is_part(id) return string.find(id, '^[^#]+#%d+$') ~= nil end
+local function job_of(id) return string.match(id, '^([^#]+)#%d+$') or id end
 local function found_key(part) return P .. ':found:' .. part end
 -- In forward passes: what a place in a lane stands for.
 local function work_of(id) return is_part(id) and PART_WORK or 1 end
@@ -94,6 +94,11 @@ local function leave_queue(id, lane)
   end
 end
 
+-- What waits in a lane, in forward passes.
+local function work_in(lane)
+  return redis.call('ZCARD', lane_key(lane)) + redis.call('ZCARD', heavy_key(lane)) * (PART_WORK - 1)
+end
+
 -- A client keeps the lane in which it has jobs of a model; a client without any gets the shortest of the
 -- model's lanes. Workers take from the lanes in turn, so that a long backlog of one client does not delay
 -- the others.
@@ -102,8 +107,8 @@ local function lane_of(model, owner)
   if lane then return lane end
   local shortest, length
   for _, each in ipairs(lanes_of(model)) do
-    local jobs = redis.call('ZCARD', lane_key(each))
-    if length == nil or jobs < length then shortest, length = each, jobs end
+    local work = work_in(each)
+    if length == nil or work < length then shortest, length = each, work end
   end
   return shortest
 end
@@ -123,6 +128,11 @@ end
 local function queued_jobs(model)
   local total = 0
   for _, lane in ipairs(lanes_of(model)) do total = total + redis.call('ZCARD', lane_key(lane)) end
+  return total
+end
+local function queued_work(model)
+  local total = 0
+  for _, lane in ipairs(lanes_of(model)) do total = total + work_in(lane) end
   return total
 end
 local function all_queued_jobs()
@@ -183,24 +193,24 @@ local function position_of(id, lane)
   local turn = rank + 1 + redis.call('ZCOUNT', heavy_key(lane), '-inf', '(' .. seq) * (PART_WORK - 1)
   local position = turn
   for _, other in ipairs(lanes_of(model_of(lane))) do
-    if other ~= lane then
-      local work = redis.call('ZCARD', lane_key(other)) + redis.call('ZCARD', heavy_key(other)) * (PART_WORK - 1)
-      position = position + math.min(work, turn)
-    end
+    if other ~= lane then position = position + math.min(work_in(other), turn) end
   end
   return position
 end
 
+-- Even if somebody has deleted its record, or that of its job.
 local function drop_part(part)
-  local lane = redis.call('HGET', job_key(part), 'lane')
+  local lane = redis.call('HGET', job_key(part), 'lane') or redis.call('HGET', job_key(job_of(part)), 'lane')
   if lane then leave_queue(part, lane) end
   redis.call('ZREM', P .. ':leases', part)
   redis.call('UNLINK', job_key(part), found_key(part))
 end
 
--- A part goes with its job. Returns whether the job's record is gone; somebody has deleted it then.
+-- A part goes with its job, whose record somebody may delete. Returns whether it has gone.
 local function drop_orphan(id)
-  if not is_part(id) or redis.call('EXISTS', job_key(job_of(id))) == 1 then return false end
+  if not is_part(id) then return false end
+  local state = redis.call('HGET', job_key(job_of(id)), 'state')
+  if state == 'queued' or state == 'processing' then return false end
   drop_part(id)
   return true
 end
@@ -211,6 +221,7 @@ local function close(id, state, ...)
   id = job_of(id)
   local key, result = job_key(id), result_key(id)
   for number = 0, field(key, 'parts') - 1 do drop_part(id .. '#' .. number) end
+  redis.call('ZREM', P .. ':in-parts', id)
   drop_image(id)
   redis.call('HSET', key, 'state', state, 'finished_ms', now, ...)
   redis.call('EXPIRE', key, RESULT_TTL_SECONDS)

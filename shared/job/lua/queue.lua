@@ -2,7 +2,7 @@
 -- arg: descriptions (whether to return all that workers said of their models, classes too; if not, the
 --      task alone)
 -- Returns jobs running, counters, reports of workers, dead letters, ready processes and drain interval of
--- the whole service, and for each model: name, jobs waiting, jobs running, age of the oldest in ms, ready processes,
+-- the whole service, and for each model: name, jobs waiting, their work in forward passes, jobs running, age of the oldest in ms, ready processes,
 -- drain interval in us, its hash.
 local of_models, running = {}, {}
 for _, id in ipairs(redis.call('ZRANGE', P .. ':leases', 0, -1)) do
@@ -23,7 +23,7 @@ for _, model in ipairs(models()) do
       stats[i + 1] = task and task .. '}' or ''
     end
   end
-  of_models[#of_models + 1] = {model, queued_jobs(model), running[model] or 0, tostring(oldest), ready_processes(key),
+  of_models[#of_models + 1] = {model, queued_jobs(model), queued_work(model), running[model] or 0, tostring(oldest), ready_processes(key),
     tostring(drain_interval_us(key)), stats}
 end
 return {redis.call('ZCARD', P .. ':leases'), redis.call('HGETALL', STATS),

@@ -20,4 +20,15 @@ if now >= stat('orphans_from_ms') then
     ended = ended + 1
   end
 end
+-- A job whose parts somebody has deleted. Those that wait expire by themselves.
+local function has_parts(id)
+  for number = 0, field(job_key(id), 'parts') - 1 do
+    if redis.call('EXISTS', job_key(id .. '#' .. number)) == 1 then return true end
+  end
+  return false
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':in-parts', '-inf', '(' .. now - MAX_QUEUE_MS)) do
+  if redis.call('EXISTS', job_key(id)) == 0 then redis.call('ZREM', P .. ':in-parts', id)
+  elseif not has_parts(id) then close(id, 'expired') end
+end
 return ended >= SWEPT_AT_ONCE and 1 or 0
