@@ -9,7 +9,7 @@ clients, and the memory that they take.
   other, first alone and then while another client's job of 192 tiles runs.
 - Memory: the largest resident size of a pool process after jobs of 12, 48 and 100 megapixels.
 
-Writes bench/results/parts.json and .md.
+Saves the figures under bench/results, by the name of the weights.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ def test_the_interval_between_two_jobs(
         ["HSET", f"{Q}:stats", *flat, "ready_processes_ms", reported_ms],
     )
     *_, of_all, (of_model,) = queue(service)
-    assert (float(of_all), float(of_model[5])) == (interval_us, interval_us)
+    assert (float(of_all), float(of_model[6])) == (interval_us, interval_us)
 
 
 def queue(service: Simulation) -> Any:
@@ -270,10 +270,10 @@ def test_a_position_is_for_jobs_that_wait_and_an_estimate_needs_a_worker(
 def test_the_age_of_a_job_whose_record_is_gone_is_unknown(service: Simulation) -> None:
     submit(service, "a")
     service.advance(1500)
-    _, depth, _, oldest, *_ = queue(service)[-1][0]
+    _, depth, _, _, oldest, *_ = queue(service)[-1][0]
     assert (depth, oldest) == (1, b"1500")
     service.delete_record("a")
-    _, depth, _, oldest, *_ = queue(service)[-1][0]
+    _, depth, _, _, oldest, *_ = queue(service)[-1][0]
     assert (depth, oldest) == (1, b"0")
 
 
@@ -458,10 +458,10 @@ def versions(service: Simulation) -> set[str]:
 def test_a_process_is_ready_for_the_models_of_its_worker(service: Simulation) -> None:
     service.heartbeat("w1", [], ready=2, models=[MODEL])
     service.heartbeat("w2", [], ready=3, models=MODELS)
-    assert {name: state[4] for name, state in of_models(service).items()} == {MODEL: 5, OTHER: 3}
+    assert {name: state[5] for name, state in of_models(service).items()} == {MODEL: 5, OTHER: 3}
     assert queue(service)[4] == 5
     service.leave("w2")
-    assert {name: state[4] for name, state in of_models(service).items()} == {MODEL: 2, OTHER: 0}
+    assert {name: state[5] for name, state in of_models(service).items()} == {MODEL: 2, OTHER: 0}
 
 
 def test_a_model_is_described_once_in_each_version(service: Simulation) -> None:
@@ -493,7 +493,7 @@ def test_classes_are_told_to_those_who_ask_and_the_task_to_all(service: Simulati
     call(service, "describe_model", model=MODEL, version="one", description=description)
     for asked, text in ((False, '{"task": "detect"}'), (True, description)):
         (state,) = call(service, "queue", descriptions=asked)[-1]
-        fields = dict(zip(state[6][::2], state[6][1::2], strict=True))
+        fields = dict(zip(state[7][::2], state[7][1::2], strict=True))
         assert fields[b"version:one"] == f"{service.now} {text}".encode()
 
 
